@@ -1,0 +1,1 @@
+"""Frozen messages and pure functions on them; no I/O."""

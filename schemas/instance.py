@@ -1,0 +1,47 @@
+"""A model that is placed on nodes: where its shards are and how far it has come."""
+
+from typing import Literal
+
+from msgspec import Struct
+
+from schemas.ids import InstanceId, NodeId
+from schemas.model import ModelSpec
+
+InstanceStatus = Literal["placed", "starting", "loading", "warming", "ready", "failed"]
+RunnerStatus = Literal["starting", "loading", "warming", "ready", "failed"]
+
+
+class Shard(Struct, frozen=True, kw_only=True):
+    """One rank of an instance, carried by one runner process."""
+
+    node: NodeId
+    rank: int = 0
+
+
+class Instance(Struct, frozen=True, kw_only=True):
+    """One placed copy of a model.
+
+    `attempt` counts the lives of its runners: what a runner of an earlier attempt says no longer counts.
+    `failures` counts failures in a row, forgotten when a life was long and healthy.
+    """
+
+    seq: int
+    id: InstanceId
+    spec: ModelSpec
+    shards: tuple[Shard, ...]
+    attempt: int = 1
+    status: InstanceStatus = "placed"
+    reason: str = ""
+    """Why it failed, or why it was placed again."""
+    diagnostics: str = ""
+    """The last lines that a failed runner wrote to its stderr."""
+    retryable: bool = True
+    failures: int = 0
+    slots: int = 0
+    """Requests that a ready instance takes at once."""
+    ready_at: float = 0.0
+    failed_at: float = 0.0
+
+    @property
+    def nodes(self) -> frozenset[NodeId]:
+        return frozenset(shard.node for shard in self.shards)

@@ -1,0 +1,51 @@
+"""What a model is wished to be (`ModelSpec`) and what it was found to be (`ModelCard`)."""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from schemas.ids import ModelId, NodeId
+
+EngineName = Literal["mlx", "simulated"]
+Positive = Annotated[float, Meta(gt=0)]
+
+
+class SimulatedSpeed(Struct, frozen=True, kw_only=True):
+    """How fast the simulated engine pretends to be; all speeds are in tokens a second for one sequence."""
+
+    prefill: Positive = 10_000.0
+    decode: Positive = 100.0
+    load_s: Annotated[float, Meta(ge=0)] = 0.0
+    slots: Annotated[int, Meta(ge=1, le=4096)] = 64
+
+
+class ModelSpec(Struct, frozen=True, kw_only=True):
+    """Desired state of one model, as somebody asked for it.
+
+    `source` is `builtin:NAME`, a folder (`/models/llama`), or `hf:OWNER/NAME[@REVISION]`.
+    """
+
+    id: Annotated[ModelId, Meta(min_length=1, max_length=200)]
+    source: Annotated[str, Meta(min_length=1, max_length=1000)]
+    replicas: Annotated[int, Meta(ge=0, le=64)] = 1
+    engine: EngineName = "mlx"
+    context: Annotated[int, Meta(ge=1)] | None = None
+    """Most tokens of prompt and answer together; None: what the model was made for."""
+    node: NodeId | None = None
+    """The only node that may carry it (a folder that only this node has)."""
+    simulated: SimulatedSpeed | None = None
+
+
+class ModelCard(Struct, frozen=True, kw_only=True):
+    """What the files of a model say about it, published by the node that read them first."""
+
+    architecture: str
+    """`model_type` of the model's config.json, such as `llama`."""
+    parameters: int
+    weights_bytes: int
+    vocabulary: int
+    context: int
+    """Most tokens of prompt and answer together, as the model was made."""
+    eos_ids: tuple[int, ...]
+    artifact: str
+    """Name of the object in `troupe_artifacts` that holds tokenizer, template and configuration."""

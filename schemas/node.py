@@ -1,0 +1,55 @@
+"""What a node is made of, and what it says of itself once a second."""
+
+from typing import Literal
+
+from msgspec import Struct
+
+from schemas.ids import InstanceId, NodeId
+
+Accelerator = Literal["cpu", "metal", "cuda"]
+Role = Literal["master", "worker", "api"]
+
+
+class NodeProfile(Struct, frozen=True, kw_only=True):
+    """What a machine offers; measured once when the node starts."""
+
+    hostname: str
+    platform: str
+    """`linux-x86_64`, `darwin-arm64` ..."""
+    cores: int
+    memory_bytes: int
+    accelerator: Accelerator = "cpu"
+    accelerator_name: str = ""
+    accelerator_memory_bytes: int = 0
+    memory_bandwidth_bytes_s: float = 0.0
+    """Measured by copying, bytes a second."""
+    blas: str = ""
+    """The BLAS library that MLX computes with on this machine's CPU."""
+
+
+class Beat(Struct, frozen=True, kw_only=True, tag="Beat"):
+    """One node's load, sent once a second over core NATS."""
+
+    node: NodeId
+    cpu_percent: float
+    memory_used_bytes: int
+    memory_free_bytes: int
+    instances: tuple[InstanceId, ...] = ()
+    tokens_s: float = 0.0
+    temperature_c: float | None = None
+
+
+class Pulse(Struct, frozen=True, kw_only=True, tag="Pulse"):
+    """One runner's sign of life, sent once a second over core NATS to the worker that watches it."""
+
+    instance: InstanceId
+    attempt: int
+    steps: int
+    """Steps that the engine has finished since the process began; the first one is loading the model."""
+    step_age_s: float
+    """Seconds since the running step began; 0 when the engine is idle."""
+    step_cpu_s: float
+    """Processor time that the process has used since the running step began; seconds."""
+    slowest_step_s: float
+    running: int = 0
+    tokens_s: float = 0.0

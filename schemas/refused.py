@@ -1,0 +1,16 @@
+"""The answer of an actor that does not do what it was asked."""
+
+from typing import Literal
+
+from msgspec import Struct
+
+RefusalCode = Literal[
+    "bad_request", "not_found", "conflict", "busy", "no_leader", "not_leader", "unavailable", "too_large"
+]
+
+
+class Refused(Struct, frozen=True, tag="Refused"):
+    """A command or an offer was not carried out; `reason` names what is wrong and the way out."""
+
+    code: RefusalCode
+    reason: str

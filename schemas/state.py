@@ -1,0 +1,297 @@
+"""The cluster's state: a pure fold over the log, one entity a step."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+
+import msgspec
+from msgspec import Struct
+
+from schemas.events import (
+    DownloadReported,
+    DownloadStatus,
+    EntityKind,
+    InstanceDeleted,
+    InstancePlaced,
+    InstanceRetried,
+    LeaderElected,
+    ModelDescribed,
+    ModelDesired,
+    ModelRemoved,
+    NodeJoined,
+    NodeLeft,
+    NodeLost,
+    Recorded,
+    RunnerReported,
+    UnknownEvent,
+)
+from schemas.ids import InstanceId, ModelId, NodeId
+from schemas.instance import Instance
+from schemas.model import ModelCard, ModelSpec
+from schemas.node import NodeProfile, Role
+
+HEALTHY_AFTER_S = 10.0
+"""A runner that was ready this long has made up for its earlier failures; seconds."""
+
+
+class Leader(Struct, frozen=True, kw_only=True):
+    """Who decides, since when."""
+
+    seq: int
+    node: NodeId
+    term: int
+
+
+class Node(Struct, frozen=True, kw_only=True):
+    """A machine of the cluster; it stays known after it was lost."""
+
+    seq: int
+    id: NodeId
+    incarnation: str
+    name: str
+    profile: NodeProfile
+    roles: tuple[Role, ...]
+    version: str
+    api_url: str = ""
+    alive: bool = True
+    lost_why: str = ""
+    since: float = 0.0
+    """When it joined or was lost; Unix time in seconds."""
+
+
+class Model(Struct, frozen=True, kw_only=True):
+    """A wished-for model."""
+
+    seq: int
+    spec: ModelSpec
+
+
+class Card(Struct, frozen=True, kw_only=True):
+    """What is known of a model's files."""
+
+    seq: int
+    model: ModelId
+    source: str
+    card: ModelCard
+
+
+class Download(Struct, frozen=True, kw_only=True):
+    """How far one node has come with one model's files."""
+
+    seq: int
+    node: NodeId
+    model: ModelId
+    source: str
+    status: DownloadStatus
+    bytes_done: int = 0
+    bytes_total: int = 0
+    path: str = ""
+    reason: str = ""
+    retryable: bool = True
+
+
+Entity = Leader | Node | Model | Card | Instance | Download
+
+TABLES: Mapping[EntityKind, str] = {
+    "leader": "leaders",
+    "node": "nodes",
+    "model": "models",
+    "card": "cards",
+    "instance": "instances",
+    "download": "downloads",
+}
+TYPES: Mapping[EntityKind, type[Entity]] = {
+    "leader": Leader,
+    "node": Node,
+    "model": Model,
+    "card": Card,
+    "instance": Instance,
+    "download": Download,
+}
+
+
+class Change(Struct, frozen=True):
+    """What one event does: this entity has this value now; None: it is gone."""
+
+    kind: EntityKind
+    id: str
+    value: Entity | None
+
+
+class State(Struct, frozen=True, kw_only=True):
+    """Everything that is decided and known, as of event `seq`."""
+
+    seq: int = 0
+    leaders: dict[str, Leader] = {}
+    nodes: dict[NodeId, Node] = {}
+    models: dict[ModelId, Model] = {}
+    cards: dict[ModelId, Card] = {}
+    instances: dict[InstanceId, Instance] = {}
+    downloads: dict[str, Download] = {}
+
+    @property
+    def leader(self) -> Leader | None:
+        return self.leaders.get("leader")
+
+    def instances_of(self, model: ModelId) -> list[Instance]:
+        return [instance for instance in self.instances.values() if instance.spec.id == model]
+
+    def download(self, node: NodeId, model: ModelId) -> Download | None:
+        return self.downloads.get(f"{node}/{model}")
+
+    def table(self, kind: EntityKind) -> dict[str, Entity]:
+        return cast("dict[str, Entity]", getattr(self, TABLES[kind]))
+
+    def entities(self) -> Iterable[Change]:
+        """Every entity, as the change that would make it."""
+        for kind in TABLES:
+            for entity_id, value in self.table(kind).items():
+                yield Change(kind, entity_id, value)
+
+
+def replace_entity(state: State, change: Change) -> State:
+    """`state` with one entity set or removed; `seq` stays."""
+    table = dict(state.table(change.kind))
+    if change.value is None:
+        table.pop(change.id, None)
+    else:
+        table[change.id] = change.value
+    return msgspec.structs.replace(state, **cast("dict[str, Any]", {TABLES[change.kind]: table}))
+
+
+def apply(state: State, recorded: Recorded) -> State:
+    """The state after one more event; an event that was already applied changes nothing."""
+    if recorded.seq <= state.seq:
+        return state
+    change = change_of(state, recorded)
+    after = state if change is None else replace_entity(state, change)
+    return msgspec.structs.replace(after, seq=recorded.seq)
+
+
+def replay(events: Iterable[Recorded], state: State | None = None) -> State:
+    """The fold of `apply`, from nothing unless told otherwise."""
+    folded = State() if state is None else state
+    for recorded in events:
+        folded = apply(folded, recorded)
+    return folded
+
+
+def change_of(state: State, recorded: Recorded) -> Change | None:
+    """What the event does to `state`; None when it is unknown, stale, or about something that is gone."""
+    event = recorded.event
+    if isinstance(event, UnknownEvent):
+        return None
+    before = state.table(event.entity).get(event.entity_id)
+    if before is not None and before.seq >= recorded.seq:
+        return None
+    after = _after(before, recorded)
+    return None if after == before else Change(event.entity, event.entity_id, after)
+
+
+def _after(before: Entity | None, recorded: Recorded) -> Entity | None:
+    seq, event = recorded.seq, recorded.event
+    match event:
+        case LeaderElected():
+            return Leader(seq=seq, node=event.node, term=event.term)
+        case ModelDesired():
+            return Model(seq=seq, spec=event.spec)
+        case ModelDescribed():
+            return Card(seq=seq, model=event.model, source=event.source, card=event.card)
+        case NodeJoined():
+            return _joined(event, recorded)
+        case NodeLost() | NodeLeft():
+            return _lost(before, event, recorded)
+        case InstancePlaced():
+            return Instance(seq=seq, id=event.instance, spec=event.spec, shards=event.shards)
+        case InstanceRetried():
+            return _retried(before, event, seq)
+        case RunnerReported():
+            return _reported(before, event, recorded)
+        case DownloadReported():
+            return _downloaded(event, seq)
+        case ModelRemoved() | InstanceDeleted():
+            return None
+        case UnknownEvent():
+            return before
+
+
+def _joined(event: NodeJoined, recorded: Recorded) -> Node:
+    return Node(
+        seq=recorded.seq,
+        id=event.node,
+        incarnation=event.incarnation,
+        name=event.name,
+        profile=event.profile,
+        roles=event.roles,
+        version=event.version,
+        api_url=event.api_url,
+        since=recorded.time,
+    )
+
+
+def _lost(before: Entity | None, event: NodeLost | NodeLeft, recorded: Recorded) -> Entity | None:
+    if not isinstance(before, Node) or before.incarnation != event.incarnation or not before.alive:
+        return before
+    return msgspec.structs.replace(
+        before, seq=recorded.seq, alive=False, lost_why=event.why, since=recorded.time
+    )
+
+
+def _retried(before: Entity | None, event: InstanceRetried, seq: int) -> Entity | None:
+    if not isinstance(before, Instance) or event.attempt <= before.attempt:
+        return before
+    return msgspec.structs.replace(
+        before,
+        seq=seq,
+        attempt=event.attempt,
+        shards=event.shards,
+        status="placed",
+        reason=event.why,
+        diagnostics="",
+        retryable=True,
+        ready_at=0.0,
+    )
+
+
+def _reported(before: Entity | None, event: RunnerReported, recorded: Recorded) -> Entity | None:
+    if not isinstance(before, Instance) or event.attempt != before.attempt or before.status == "failed":
+        return before
+    if event.status == "failed":
+        return _failed(before, event, recorded)
+    return msgspec.structs.replace(
+        before,
+        seq=recorded.seq,
+        status=event.status,
+        slots=event.slots,
+        reason=event.reason,
+        ready_at=recorded.time if event.status == "ready" else 0.0,
+    )
+
+
+def _failed(before: Instance, event: RunnerReported, recorded: Recorded) -> Instance:
+    healthy = before.ready_at > 0 and recorded.time - before.ready_at >= HEALTHY_AFTER_S
+    return msgspec.structs.replace(
+        before,
+        seq=recorded.seq,
+        status="failed",
+        reason=event.reason,
+        diagnostics=event.diagnostics,
+        retryable=event.retryable,
+        failures=1 if healthy else before.failures + 1,
+        ready_at=0.0,
+        failed_at=recorded.time,
+    )
+
+
+def _downloaded(event: DownloadReported, seq: int) -> Download:
+    return Download(
+        seq=seq,
+        node=event.node,
+        model=event.model,
+        source=event.source,
+        status=event.status,
+        bytes_done=event.bytes_done,
+        bytes_total=event.bytes_total,
+        path=event.path,
+        reason=event.reason,
+        retryable=event.retryable,
+    )

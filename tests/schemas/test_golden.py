@@ -1,0 +1,182 @@
+"""The bytes on the wire, pinned: an old log, an old snapshot and an old runner must still be understood.
+
+A difference here is a change of the protocol: give new fields defaults, never rename or retype.
+`UPDATE_GOLDEN=1 pytest tests/schemas/test_golden.py` writes the files of messages that are new.
+"""
+
+import os
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from schemas.chunks import (
+    Chunk,
+    Ended,
+    Failed,
+    Frame,
+    Prefilled,
+    SequenceEnded,
+    Started,
+    Timings,
+    TokenLogprobs,
+    Tokens,
+    Usage,
+)
+from schemas.commands import (
+    Answer,
+    Done,
+    LoadModel,
+    MasterCommand,
+    NodeCommand,
+    RestartInstance,
+    StopNode,
+    UnloadModel,
+)
+from schemas.events import (
+    DownloadReported,
+    InstanceDeleted,
+    InstancePlaced,
+    InstanceRetried,
+    KnownEvent,
+    LeaderElected,
+    ModelDescribed,
+    ModelDesired,
+    ModelRemoved,
+    NodeLeft,
+    NodeLost,
+    RunnerReported,
+)
+from schemas.ids import ApiId, InstanceId, ModelId, NodeId, RequestId
+from schemas.instance import Instance, Shard
+from schemas.model import ModelCard, ModelSpec, SimulatedSpeed
+from schemas.node import Beat, Pulse
+from schemas.refused import Refused
+from schemas.state import Card, Download, Leader, Model, Node
+from schemas.task import Accepted, Cancel, OfferAnswer, Sampling, Task, pack_ids
+from tests.facts import joined, profile
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+NODE, MODEL, INSTANCE, REQUEST = NodeId("n1"), ModelId("org/model.v1"), InstanceId("i1"), RequestId("r1")
+SPEC = ModelSpec(id=MODEL, source="hf:org/model.v1@main", context=2048, simulated=SimulatedSpeed())
+CARD = ModelCard(
+    architecture="llama",
+    parameters=1,
+    weights_bytes=4,
+    vocabulary=8,
+    context=16,
+    eos_ids=(0, 2),
+    artifact="a",
+)
+SHARDS = (Shard(node=NODE),)
+
+JSON: list[tuple[object, object]] = [
+    (KnownEvent, LeaderElected(node=NODE, term=7)),
+    (KnownEvent, ModelDesired(spec=SPEC)),
+    (KnownEvent, ModelRemoved(model=MODEL)),
+    (KnownEvent, InstancePlaced(instance=INSTANCE, spec=SPEC, shards=SHARDS)),
+    (KnownEvent, InstanceRetried(instance=INSTANCE, attempt=2, shards=SHARDS, why="it failed: killed")),
+    (KnownEvent, InstanceDeleted(instance=INSTANCE, why="the model was unloaded")),
+    (KnownEvent, NodeLost(node=NODE, incarnation="x", why="its lease ran out")),
+    (KnownEvent, NodeLeft(node=NODE, incarnation="x")),
+    (KnownEvent, joined("n1")),
+    (
+        KnownEvent,
+        RunnerReported(instance=INSTANCE, node=NODE, attempt=1, status="failed", reason="why", slots=4),
+    ),
+    (KnownEvent, DownloadReported(node=NODE, model=MODEL, source="hf:x", status="downloading", bytes_done=1)),
+    (KnownEvent, ModelDescribed(model=MODEL, source="hf:x", card=CARD)),
+    (MasterCommand, LoadModel(spec=SPEC)),
+    (MasterCommand, UnloadModel(model=MODEL)),
+    (MasterCommand, RestartInstance(instance=INSTANCE)),
+    (NodeCommand, StopNode(node=NodeId("n1"))),
+    (Answer, Done(seq=3)),
+    (Answer, Refused("not_found", "there is no model x")),
+    (Cancel, Cancel(request=REQUEST, attempt=1)),
+    (Beat, Beat(node=NODE, cpu_percent=1.5, memory_used_bytes=1, memory_free_bytes=2)),
+    (
+        Pulse,
+        Pulse(instance=INSTANCE, attempt=1, steps=2, step_age_s=0.5, step_cpu_s=0.25, slowest_step_s=1.0),
+    ),
+    (Leader, Leader(seq=1, node=NODE, term=7)),
+    (
+        Node,
+        Node(seq=1, id=NODE, incarnation="x", name="n", profile=profile(), roles=("api",), version="0.1.0"),
+    ),
+    (Model, Model(seq=1, spec=SPEC)),
+    (Card, Card(seq=1, model=MODEL, source="hf:x", card=CARD)),
+    (Instance, Instance(seq=1, id=INSTANCE, spec=SPEC, shards=SHARDS)),
+    (Download, Download(seq=1, node=NODE, model=MODEL, source="hf:x", status="complete", path="/m")),
+]
+PACKED: list[tuple[object, object]] = [
+    (
+        Task,
+        Task(
+            request=REQUEST,
+            attempt=1,
+            api=ApiId("a"),
+            model=MODEL,
+            prompt=pack_ids([1, 70_000]),
+            max_tokens=5,
+            sampling=Sampling(temperature=0.5, top_p=0.9, seed=2**63),
+            stop_ids=(0, 2),
+        ),
+    ),
+    (OfferAnswer, Accepted(instance=INSTANCE, node=NODE, attempt=2)),
+    (Chunk, Started(REQUEST, 1, INSTANCE, NODE, 2, 16)),
+    (Chunk, Prefilled(REQUEST, 1, 256, 1024)),
+    (
+        Chunk,
+        Tokens(
+            REQUEST,
+            1,
+            0,
+            3,
+            pack_ids([5, 6]),
+            (TokenLogprobs(-0.5, (5, 7), (-0.5, -1.5)), TokenLogprobs(-1.0)),
+        ),
+    ),
+    (Chunk, SequenceEnded(REQUEST, 1, 0, "stop")),
+    (Chunk, Ended(REQUEST, 1, Usage(10, 5, 2), Timings(0.25, 0.5, 1.0))),
+    (Chunk, Failed(REQUEST, 1, "engine_failed", "why")),
+]
+
+
+def pinned(name: str, encoded: bytes) -> bytes:
+    file = GOLDEN / name
+    if not file.exists() and os.environ.get("UPDATE_GOLDEN"):
+        GOLDEN.mkdir(exist_ok=True)
+        file.write_bytes(encoded)
+    assert file.exists(), f"{name} is new: write it with UPDATE_GOLDEN=1"
+    return file.read_bytes()
+
+
+@pytest.mark.parametrize(("kind", "message"), JSON, ids=lambda value: type(value).__name__)
+def test_json(kind: object, message: object) -> None:
+    golden = pinned(
+        f"{type(message).__name__}.json", msgspec.json.format(msgspec.json.encode(message)) + b"\n"
+    )
+    assert msgspec.json.decode(golden, type=kind) == message
+    assert msgspec.json.decode(msgspec.json.encode(message)) == msgspec.json.decode(golden)
+
+
+@pytest.mark.parametrize(("kind", "message"), PACKED, ids=lambda value: type(value).__name__)
+def test_packed(kind: object, message: object) -> None:
+    golden = pinned(f"{type(message).__name__}.msgpack", msgspec.msgpack.encode(message))
+    assert msgspec.msgpack.decode(golden, type=kind) == message
+    assert msgspec.msgpack.encode(message) == golden
+
+
+def test_a_frame_is_a_list_of_chunks() -> None:
+    frame: Frame = [Started(REQUEST, 1, INSTANCE, NODE, 2), Tokens(REQUEST, 1, 0, 0, pack_ids([7]))]
+    golden = pinned("Frame.msgpack", msgspec.msgpack.encode(frame))
+    assert msgspec.msgpack.decode(golden, type=Frame) == frame
+    assert msgspec.msgpack.encode(frame) == golden
+
+
+def test_every_event_is_pinned() -> None:
+    assert {type(message) for kind, message in JSON if kind is KnownEvent} == set(KnownEvent.__args__)
+
+
+def test_the_prompt_is_little_endian_u32() -> None:
+    assert pack_ids([1, 70_000]) == b"\1\0\0\0\x70\x11\1\0"
