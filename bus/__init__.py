@@ -1,0 +1,1 @@
+"""The only door to NATS: server, connection, log, state, leases, queue, blobs."""

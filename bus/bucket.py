@@ -1,0 +1,70 @@
+"""A key-value bucket whose values are JSON Structs; keys are names, encoded so that any name is a key."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+import msgspec
+from msgspec import Struct
+
+from bus.append import EXPECTED_SEQUENCE, append
+from bus.connection import Connection
+from bus.reader import Mark, Reader, Stored
+
+OPERATION = "KV-Operation"
+
+
+class Entry(Struct, frozen=True):
+    """The last word on one key; `value` is None when it was deleted or ran out."""
+
+    key: str
+    value: bytes | None
+    revision: int
+
+
+def entry_of(item: Stored) -> Entry:
+    """A stored message of a bucket as an entry."""
+    key = item.subject.split(".", 2)[2]
+    gone = OPERATION in item.headers or "Nats-Marker-Reason" in item.headers
+    return Entry(key, None if gone else item.payload, item.seq)
+
+
+class Bucket:
+    """One bucket; raises `BusAway` while it cannot be reached."""
+
+    def __init__(self, connection: Connection, name: str) -> None:
+        self._connection = connection
+        self._stream = f"KV_{name}"
+        self._prefix = f"$KV.{name}."
+
+    async def put(self, key: str, value: Struct, revision: int | None = None) -> int:
+        """Set a key and return its revision; `Fenced` when its last revision is not `revision`, if given."""
+        return await self._publish(key, msgspec.json.encode(value), {}, revision)
+
+    async def delete(self, key: str, revision: int | None = None) -> int:
+        """Delete a key, leaving a marker that watchers see; `revision` as with `put`."""
+        return await self._publish(key, b"", {OPERATION: "DEL"}, revision)
+
+    async def _publish(self, key: str, payload: bytes, headers: dict[str, str], revision: int | None) -> int:
+        if revision is not None:
+            headers[EXPECTED_SEQUENCE] = str(revision)
+        return await append(self._connection, self._prefix + key, payload, headers, timeout_s=5)
+
+    async def entries(self) -> list[Entry]:
+        """The present value of every key, in the order in which they were written."""
+        found: list[Entry] = []
+        async with aclosing(self.watch()) as entries:
+            async for entry in entries:
+                if isinstance(entry, Entry):
+                    found.append(entry)
+                elif entry == "caught_up":
+                    return found
+                else:
+                    found = []
+        return found
+
+    async def watch(self) -> AsyncGenerator[Entry | Mark]:
+        """Present and future values, with the reader's marks `began` and `caught_up` in between."""
+        reader = Reader(self._connection, self._stream, f"{self._prefix}>")
+        async with aclosing(reader.items()) as items:
+            async for item in items:
+                yield entry_of(item) if isinstance(item, Stored) else item

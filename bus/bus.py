@@ -1,0 +1,176 @@
+"""The bus as an actor's process sees it: typed publish, ask and listen, the log, the state, the queue."""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import msgspec
+import structlog
+from msgspec import Struct
+from nats.aio.msg import Msg
+from nats.errors import ConnectionClosedError, OutboundBufferLimitError
+from nats.errors import Error as NatsError
+
+from bus.blobs import Blobs
+from bus.connection import Connection, public
+from bus.errors import BusAway
+from bus.lease import Leases
+from bus.log import Log
+from bus.queue import WorkQueue
+from bus.snapshots import Snapshots
+from bus.streams import StreamLimits, Streams, make_streams
+from bus.subjects import Subjects
+from bus.view import View
+from schemas.ids import InstanceId, NodeId
+from schemas.refused import Refused
+from schemas.task import OfferAnswer, Task
+from schemas.unreadable import UNREADABLE
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+_packed = msgspec.msgpack.Encoder()
+
+
+class Bus:
+    """One connection to NATS, with everything that stands on it."""
+
+    def __init__(self, connection: Connection, cluster: str, node: NodeId, lease_ttl_s: float) -> None:
+        names = Streams(cluster)
+        self.connection = connection
+        self.cluster = cluster
+        self.node = node
+        self.subjects = Subjects(cluster)
+        self.log = Log(connection, cluster, node)
+        self.view = View(connection, cluster, self.log)
+        self.leases = Leases(connection, cluster, lease_ttl_s)
+        self.snapshots = Snapshots(connection, cluster)
+        self.queue = WorkQueue(connection, cluster)
+        self.artifacts = Blobs(connection, names.artifacts)
+        self.payloads = Blobs(connection, names.payloads)
+        self._noted: set[str] = set()
+
+    @classmethod
+    async def connect(
+        cls,
+        url: str,
+        cluster: str,
+        name: str,
+        node: NodeId,
+        *,
+        limits: StreamLimits | None = None,
+        lease_ttl_s: float = 3.0,
+        deadline_s: float = 10.0,
+    ) -> "Bus":
+        """Connect and make the cluster's streams where they are missing.
+
+        Raises `BusAway` when nothing answers within `deadline_s` seconds, `UnusableServer` for a server that
+        is too old or has no JetStream, ValueError for a cluster name that no subject can hold.
+        """
+        Subjects(cluster)
+        connection = await Connection.open(url, name, deadline_s)
+        try:
+            await make_streams(connection.jetstream, cluster, limits)
+        except (NatsError, TimeoutError) as failure:
+            await connection.close()
+            raise BusAway(f"the bus at {public(url)} went away while its streams were looked at") from failure
+        return cls(connection, cluster, node, lease_ttl_s)
+
+    @property
+    def connected(self) -> bool:
+        return self.connection.up
+
+    async def until_connected(self) -> None:
+        await self.connection.until_up()
+
+    async def answers(self, timeout_s: float) -> bool:
+        """Whether the bus answers at this moment; `connected` learns of a frozen one some seconds late."""
+        return self.connected and await self.connection.answers(timeout_s)
+
+    async def send(self, subject: str, message: Struct) -> None:
+        """Publish a message as JSON; whoever listens now gets it."""
+        await self.connection.publish(subject, msgspec.json.encode(message))
+
+    async def send_raw(self, subject: str, payload: bytes) -> None:
+        await self.connection.publish(subject, payload)
+
+    def post(self, subject: str, payload: bytes) -> None:
+        """`send_raw` without an await, for hot paths; raises `BusAway` when too much waits to be sent."""
+        self.connection.post(subject, payload)
+
+    async def ask(self, subject: str, message: Struct, answers: Any, timeout_s: float = 2.0) -> Any:
+        """Send a message as JSON and decode the reply as one of `answers` (a type or a union).
+
+        Raises `BusAway`, `NobodyThere` or `NoAnswer`.
+        """
+        reply = await self.connection.request(subject, msgspec.json.encode(message), timeout_s)
+        return msgspec.json.decode(reply.data, type=answers)
+
+    async def offer(self, instance: InstanceId, task: Task, timeout_s: float = 2.0) -> OfferAnswer:
+        """Ask an instance to work on a task at once."""
+        reply = await self.connection.request(self.subjects.run(instance), _packed.encode(task), timeout_s)
+        return msgspec.msgpack.decode(reply.data, type=OfferAnswer)
+
+    @asynccontextmanager
+    async def listening(self, subject: str, on_message: Callable[[bytes, str], None]) -> AsyncGenerator[None]:
+        """Call `on_message(payload, subject)` for each message, in order, while the block runs."""
+
+        async def hand_over(message: Msg) -> None:
+            on_message(message.data, message.subject)
+
+        subscription = await self.connection.subscribe(subject, hand_over)
+        try:
+            yield
+        finally:
+            await self.connection.unsubscribe(subscription)
+
+    @asynccontextmanager
+    async def serving(
+        self,
+        subject: str,
+        requests: Any,
+        handler: Callable[[Any], Awaitable[Struct]],
+        *,
+        packed: bool = False,
+    ) -> AsyncGenerator[None]:
+        """Answer each message of type `requests` with what `handler` returns, one after the other.
+
+        What cannot be read is answered with a refusal that says why. `packed` stands for MessagePack.
+        """
+        codec = msgspec.msgpack if packed else msgspec.json
+        decode = codec.Decoder(requests).decode
+        encode = codec.Encoder().encode
+
+        async def answer(message: Msg) -> None:
+            try:
+                request = decode(message.data)
+            except UNREADABLE as unreadable:
+                self.note_garbage(subject, unreadable)
+                reply: Struct = Refused("bad_request", f"this is no message for {subject}: {unreadable}")
+            else:
+                reply = await handler(request)
+            await self._reply(message, encode(reply))
+
+        subscription = await self.connection.subscribe(subject, answer)
+        try:
+            yield
+        finally:
+            await self.connection.unsubscribe(subscription)
+
+    async def _reply(self, message: Msg, payload: bytes) -> None:
+        if not message.reply:
+            return
+        try:
+            await message.respond(payload)
+        except (ConnectionClosedError, OutboundBufferLimitError):
+            log.warning("reply.lost", subject=message.subject)
+
+    def note_garbage(self, subject: str, reason: Exception) -> None:
+        """Said once for each subject, so that a flood of garbage is no flood of lines."""
+        if subject not in self._noted:
+            self._noted.add(subject)
+            log.warning("message.garbage", subject=subject, reason=str(reason))
+
+    async def close(self) -> None:
+        await self.view.stop()
+        await self.connection.close()

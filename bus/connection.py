@@ -1,0 +1,264 @@
+"""One connection to NATS that never gives up: errors as sentences, and a way to wait until it is back."""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import ConnectionClosedError, NoRespondersError, NoServersError, OutboundBufferLimitError
+from nats.errors import Error as NatsError
+from nats.errors import TimeoutError as NatsTimeout
+from nats.js import JetStreamContext
+
+from bus.errors import BusAway, BusError, NoAnswer, NobodyThere, UnusableServer
+
+log = structlog.get_logger()
+
+OLDEST_SERVER = (2, 12)
+MAX_PENDING_BYTES = 32 * 1024 * 1024
+"""What may wait to be sent, while the bus is away too; bytes."""
+PING_S = 2
+"""A server that leaves three pings unanswered is away: known within 6 s, sooner than a silent runner is ended."""
+
+
+class CancellableClient(Client):
+    """nats-py waits by `asyncio.wait_for`, which before Python 3.12 swallows a cancellation that meets the reply."""
+
+    async def request(self, *args: Any, **kwargs: Any) -> Msg:
+        task = asyncio.current_task()
+        before = task.cancelling() if task else 0  # a TaskGroup that failed has left its own count behind
+        reply = await super().request(*args, **kwargs)
+        if task is not None and task.cancelling() > before:
+            raise asyncio.CancelledError
+        return reply
+
+    def give_up_requests(self) -> None:
+        """What was asked over a connection that is gone gets no answer any more: say so now, not after a time-out."""
+        asked = cast("dict[str, asyncio.Future[Msg]]", self._resp_map)  # pyright: ignore[reportUnknownMemberType]  # untyped in nats-py
+        for waiting in list(asked.values()):
+            if not waiting.done():
+                waiting.set_exception(ConnectionClosedError())
+
+
+class Connection:
+    """A nats-py client whose life is watched."""
+
+    def __init__(self, client: CancellableClient, url: str, name: str) -> None:
+        self.client = client
+        self.url = url
+        self.name = name
+        self.lives = 0
+        """How many times the connection was made; grows at each reconnect."""
+        self._since = time.monotonic()
+        self.closed = asyncio.Event()
+        self._up = asyncio.Event()
+        self._down = asyncio.Event()
+        self._life_began: list[asyncio.Event] = []
+        self.jetstream: JetStreamContext = client.jetstream(timeout=5)  # pyright: ignore[reportUnknownMemberType]  # untyped in nats-py
+
+    @classmethod
+    async def open(cls, url: str, name: str, deadline_s: float = 10.0) -> "Connection":
+        """Connect within `deadline_s` seconds, or raise `BusAway`; later losses are mended without end."""
+        connection = cls(CancellableClient(), url, name)
+        try:
+            async with asyncio.timeout(deadline_s):
+                await connection._connect()
+        except (TimeoutError, NoServersError, OSError, NatsError) as failure:
+            await connection.close()
+            raise BusAway(f"no NATS server answers at {public(url)}: {_said(failure)}") from failure
+        await connection._require_usable()
+        return connection
+
+    async def _connect(self) -> None:
+        while True:
+            try:
+                await self.client.connect(
+                    self.url,
+                    name=self.name,
+                    allow_reconnect=True,
+                    max_reconnect_attempts=-1,
+                    connect_timeout=2,
+                    reconnect_time_wait=random.uniform(0.1, 0.4),  # type: ignore[arg-type]  # a float works, and spreads the return
+                    ping_interval=PING_S,
+                    max_outstanding_pings=2,
+                    pending_size=MAX_PENDING_BYTES,
+                    skip_subject_validation=True,
+                    error_cb=self._on_error,
+                    disconnected_cb=self._on_lost,
+                    reconnected_cb=self._on_back,
+                    closed_cb=self._on_closed,
+                )
+                break
+            except (NoServersError, OSError):
+                await asyncio.sleep(0.1)
+        self._begin_life()
+
+    async def _require_usable(self) -> None:
+        version = self.client.connected_server_version
+        if (version.major, version.minor) < OLDEST_SERVER:
+            await self.close()
+            raise UnusableServer(
+                f"the NATS server at {public(self.url)} is version {version!s}; "
+                f"Troupe needs {OLDEST_SERVER[0]}.{OLDEST_SERVER[1]} or later (message TTL, prioritised consumers)"
+            )
+        try:
+            await self.jetstream.account_info()
+        except (NatsError, NatsTimeout) as failure:
+            await self.close()
+            raise UnusableServer(
+                f"the NATS server at {public(self.url)} has no JetStream: start it with `-js` "
+                f"or a `jetstream` block in its configuration ({_said(failure)})"
+            ) from failure
+
+    @property
+    def steady_s(self) -> float:
+        """Seconds since the connection was made last, or since the bus last left something unanswered."""
+        return time.monotonic() - self._since
+
+    @property
+    def up(self) -> bool:
+        return self.client.is_connected
+
+    def note_silence(self) -> None:
+        """The bus did not answer in time: it may have been frozen, and for others too."""
+        self._since = time.monotonic()
+
+    async def until_up(self) -> None:
+        """Wait until the bus can be reached; raises `BusError` when this connection was closed for good."""
+        if not self.up:
+            self._up.clear()  # nats-py says later that it was lost
+        while not self._up.is_set():
+            waits = [asyncio.ensure_future(self._up.wait()), asyncio.ensure_future(self.closed.wait())]
+            try:
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for wait in waits:
+                    wait.cancel()
+            if self.closed.is_set():
+                raise BusError("this connection to the bus was closed")
+
+    async def until_down(self) -> None:
+        """Wait until the loss of the bus is noticed."""
+        await self._down.wait()
+
+    async def answers(self, timeout_s: float) -> bool:
+        """Whether the server answers now; what it sent before its answer has been delivered then."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self.client.flush()
+        except (NatsError, NatsTimeout, TimeoutError, OSError):
+            return False
+        return True
+
+    def life_event(self) -> asyncio.Event:
+        """An event that is set when the connection's present life ends in a reconnect."""
+        event = asyncio.Event()
+        self._life_began.append(event)
+        return event
+
+    def forget(self, event: asyncio.Event) -> None:
+        with suppress(ValueError):
+            self._life_began.remove(event)
+
+    async def request(
+        self, subject: str, payload: bytes, timeout_s: float, headers: dict[str, str] | None = None
+    ) -> Msg:
+        """Ask and wait; raises `BusAway`, `NobodyThere` or `NoAnswer`."""
+        self.require_up()
+        try:
+            return await self.client.request(subject, payload, timeout=timeout_s, headers=headers)
+        except NoRespondersError as failure:
+            raise NobodyThere(f"nobody listens on {subject}") from failure
+        except (NatsTimeout, TimeoutError) as failure:
+            if not self.up:
+                raise BusAway(f"the bus went away before {subject} was answered") from failure
+            raise NoAnswer(f"no answer on {subject} within {timeout_s:g} s") from failure
+        except (ConnectionClosedError, OutboundBufferLimitError) as failure:
+            raise BusAway(f"the bus is away: {_said(failure)}") from failure
+
+    async def publish(self, subject: str, payload: bytes, headers: dict[str, str] | None = None) -> None:
+        """Send without waiting; raises `BusAway` when nothing more can be kept for sending."""
+        try:
+            await self.client.publish(subject, payload, headers=headers)
+        except (ConnectionClosedError, OutboundBufferLimitError) as failure:
+            raise BusAway(f"the bus is away: {_said(failure)}") from failure
+
+    def post(self, subject: str, payload: bytes) -> None:
+        """`publish` for hot paths: no await. nats-py's publish only suspends when its buffer is full."""
+        if self.client.pending_data_size + len(payload) >= MAX_PENDING_BYTES:
+            raise BusAway("the bus takes no more: too much waits to be sent")
+        try:
+            self.client.publish(subject, payload).send(None)
+        except StopIteration:
+            return
+        except (ConnectionClosedError, OutboundBufferLimitError) as failure:
+            raise BusAway(f"the bus is away: {_said(failure)}") from failure
+
+    async def subscribe(self, subject: str, on_message: Callable[[Msg], Awaitable[None]]) -> Any:
+        try:
+            return await self.client.subscribe(subject, cb=on_message)  # pyright: ignore[reportUnknownMemberType]  # untyped in nats-py
+        except ConnectionClosedError as failure:
+            raise BusAway("the bus is away: this connection was closed") from failure
+
+    async def unsubscribe(self, subscription: Any) -> None:
+        with suppress(NatsError, OSError):
+            await subscription.unsubscribe()
+
+    def require_up(self) -> None:
+        if not self.up:
+            raise BusAway(f"the bus at {public(self.url)} is away; reconnecting")
+
+    async def close(self) -> None:
+        """Send what waits, then leave; never raises."""
+        self._up.clear()
+        with suppress(NatsError, OSError, TimeoutError, asyncio.InvalidStateError):
+            if self.up:
+                await self.client.flush(timeout=1)
+        with suppress(NatsError, OSError):
+            await self.client.close()
+        self.closed.set()
+
+    def _begin_life(self) -> None:
+        self.lives += 1
+        self._since = time.monotonic()
+        self._up.set()
+        self._down.clear()
+        for event in self._life_began:
+            event.set()
+        self._life_began.clear()
+
+    async def _on_error(self, failure: Exception) -> None:
+        if self._up.is_set():
+            log.warning("bus.error", connection=self.name, reason=_said(failure))
+
+    async def _on_lost(self) -> None:
+        if self._up.is_set():
+            log.warning("bus.lost", connection=self.name, url=public(self.url))
+        self._up.clear()
+        self.client.give_up_requests()
+        self._down.set()
+
+    async def _on_back(self) -> None:
+        log.info("bus.back", connection=self.name, url=public(self.url))
+        self._begin_life()
+
+    async def _on_closed(self) -> None:
+        self._up.clear()
+        self._down.set()
+        self.closed.set()
+
+
+def public(url: str) -> str:
+    """The address without its credentials."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.hostname}:{parts.port}" if parts.username or parts.password else url
+
+
+def _said(failure: BaseException) -> str:
+    return str(failure) or type(failure).__name__

@@ -1,0 +1,166 @@
+"""Leases: keys with a time to live, renewed by compare-and-set; who holds one is alone in doing so."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from math import ceil
+from typing import cast
+
+import msgspec
+from msgspec import Struct
+from nats.errors import ConnectionClosedError
+from nats.errors import TimeoutError as NatsTimeout
+from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
+
+from bus.append import EXPECTED_SEQUENCE, append
+from bus.bucket import Bucket, Entry, entry_of
+from bus.connection import Connection
+from bus.errors import BusAway, Fenced, LeaseLost, NotStored
+from bus.reader import Stored
+from bus.streams import Streams
+from schemas.ids import NodeId
+from schemas.unreadable import UNREADABLE
+
+LEADER = "leader"
+
+
+def node_lease(node: NodeId) -> str:
+    """`node.{id}`: held by each node for as long as it lives."""
+    return f"node.{node}"
+
+
+class Holder(Struct, frozen=True, kw_only=True):
+    """Who holds a lease; `incarnation` names the life of the process."""
+
+    node: NodeId
+    incarnation: str
+
+
+class Lease:
+    """A lease that this process holds, valid until `ttl_s` after the last renewal was sent."""
+
+    def __init__(self, leases: "Leases", key: str, holder: Holder, revision: int, sent_at: float) -> None:
+        self._leases = leases
+        self._key = key
+        self._holder = holder
+        self._sent_at = sent_at
+        self.revision = revision
+        self.ttl_s = leases.ttl_s
+
+    @property
+    def valid(self) -> bool:
+        """Whether nobody else can hold it, by this machine's monotonic clock."""
+        return time.monotonic() < self._sent_at + self.ttl_s
+
+    def require_valid(self) -> None:
+        """Raises `LeaseLost` when somebody else may hold it by now."""
+        if not self.valid:
+            raise LeaseLost(f"the lease {self._key} ran out")
+
+    async def renew(self) -> None:
+        """Raises `LeaseLost` when somebody else holds it or it ran out, `BusAway` when it cannot be told."""
+        sent_at = time.monotonic()
+        self.revision = await self._leases.write(self._key, self._holder, self.revision)
+        self._sent_at = sent_at
+
+    async def release(self) -> None:
+        """Give it up at once, so that others need not wait for its end."""
+        self._sent_at = float("-inf")
+        await self._leases.clear(self._key, self.revision)
+
+
+class Leases:
+    """The bucket `troupe_leases`."""
+
+    def __init__(self, connection: Connection, cluster: str, ttl_s: float = 3.0) -> None:
+        self._connection = connection
+        self._name = Streams(cluster).leases
+        self._bucket = Bucket(connection, self._name)
+        self.ttl_s = ttl_s
+
+    async def acquire(self, key: str, holder: Holder) -> Lease:
+        """Take a free lease; raises `LeaseLost` when somebody holds it or was quicker."""
+        current = await self._current(key)
+        if current.value is not None and not _same_node(current.value, holder):
+            raise LeaseLost(f"the lease {key} is held by {current.value.decode()}")
+        sent_at = time.monotonic()
+        revision = await self.write(key, holder, current.revision)
+        return Lease(self, key, holder, revision, sent_at)
+
+    async def holder(self, key: str) -> Holder | None:
+        """Who holds a lease at this moment."""
+        held: dict[str, Holder] = {}
+        _note(held, await self._current(key))
+        return held.get(key)
+
+    async def has_twin(self, key: str, holder: Holder) -> bool:
+        """Whether another life of `holder` renews this lease now; a dead one's is looked at for half a TTL."""
+        before = await self._current(key)
+        if not before.value or before.value == msgspec.json.encode(holder):
+            return False
+        await asyncio.sleep(self.ttl_s / 2)
+        after = await self._current(key)
+        return after.value == before.value and after.revision != before.revision
+
+    async def _current(self, key: str) -> Entry:
+        try:
+            found = await self._connection.jetstream.get_last_msg(
+                f"KV_{self._name}", f"$KV.{self._name}.{key}"
+            )
+        except NotFoundError:
+            return Entry(key, None, 0)
+        except (NatsTimeout, ConnectionClosedError, NoStreamResponseError, APIError) as failure:
+            raise BusAway(f"the bus is away: the lease {key} cannot be read") from failure
+        headers = cast("dict[str, str]", found.headers or {})  # pyright: ignore[reportUnknownMemberType]  # untyped in nats-py
+        return entry_of(Stored(found.subject or "", found.data or b"", headers, found.seq or 0, 0.0))
+
+    async def write(self, key: str, holder: Holder, revision: int) -> int:
+        """Set the key if its revision is still `revision`; returns the new one."""
+        on_bus_s = ceil(self.ttl_s)  # the server cuts fractions off: it would end before its holder thinks
+        return await self._publish(key, msgspec.json.encode(holder), revision, {"Nats-TTL": f"{on_bus_s}s"})
+
+    async def clear(self, key: str, revision: int) -> None:
+        """Delete the key if its revision is still `revision`."""
+        await self._publish(key, b"", revision, {"KV-Operation": "DEL"})
+
+    async def _publish(self, key: str, payload: bytes, revision: int, headers: dict[str, str]) -> int:
+        headers[EXPECTED_SEQUENCE] = str(revision)
+        try:
+            return await append(
+                self._connection, f"$KV.{self._name}.{key}", payload, headers, timeout_s=self.ttl_s / 3
+            )
+        except (Fenced, NotStored) as failure:
+            raise LeaseLost(f"the lease {key} is no longer ours: {failure}") from failure
+
+    async def holders(self) -> AsyncGenerator[dict[str, Holder]]:
+        """Who holds what, now and after each change: always the whole picture, also after a gap."""
+        held: dict[str, Holder] = {}
+        complete = False
+        async with aclosing(self._bucket.watch()) as entries:
+            async for entry in entries:
+                if isinstance(entry, Entry):
+                    _note(held, entry)
+                elif entry == "began":
+                    held, complete = {}, False
+                else:
+                    complete = True
+                if complete:
+                    yield dict(held)
+
+
+def _note(held: dict[str, Holder], entry: Entry) -> None:
+    held.pop(entry.key, None)
+    if entry.value:
+        try:
+            held[entry.key] = msgspec.json.decode(entry.value, type=Holder)
+        except UNREADABLE:
+            return  # somebody else's garbage holds no lease
+
+
+def _same_node(value: bytes, holder: Holder) -> bool:
+    """A node's data folder is locked: who has its name is its own earlier life."""
+    try:
+        return msgspec.json.decode(value, type=Holder).node == holder.node
+    except UNREADABLE:
+        return True

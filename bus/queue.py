@@ -1,0 +1,216 @@
+"""The work queue `troupe_tasks`: tasks that wait until a worker has room, pulled by lane and priority."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
+from hashlib import sha256
+from typing import Any
+
+import msgspec
+import structlog
+from msgspec import Struct
+from nats.aio.msg import Msg
+from nats.errors import ConnectionClosedError, OutboundBufferLimitError
+from nats.errors import TimeoutError as NatsTimeout
+from nats.js.errors import APIError
+
+from bus.append import append
+from bus.connection import Connection
+from bus.errors import BusAway, BusError, QueueFull, StreamFull
+from bus.reader import is_stored, tell_end
+from bus.streams import Streams
+from bus.subjects import Subjects, token
+from schemas.ids import ModelId
+from schemas.task import LANES, Lane, Task
+from schemas.unreadable import UNREADABLE
+
+log = structlog.get_logger()
+
+PULL_S = 20.0
+"""How long one pull waits at the server before it is sent again; seconds."""
+ACK_WAIT_S = 3.0
+"""A task that was handed out but not taken goes to somebody else after this; seconds."""
+GROUP = "workers"
+LONGEST_NAME = 200
+_packed = msgspec.msgpack.Encoder()
+_task = msgspec.msgpack.Decoder(Task)
+
+
+class Ticket(Struct, frozen=True):
+    """The place of a task in the queue."""
+
+    seq: int
+
+
+class Pulled(Struct, frozen=True):
+    """A task that was handed to this worker, to be taken or given back."""
+
+    task: Task
+    message: Any
+
+    async def take(self) -> None:
+        """It is ours now: nobody else gets it."""
+        await self.message.ack()
+
+    async def give_back(self) -> None:
+        """Somebody else may have it at once."""
+        await self.message.nak()
+
+
+class WorkQueue:
+    """Tasks for all models; raises `BusAway` while the bus cannot be reached."""
+
+    def __init__(self, connection: Connection, cluster: str) -> None:
+        self._connection = connection
+        self._subjects = Subjects(cluster)
+        self._stream = Streams(cluster).tasks
+
+    async def put(self, task: Task, ttl_s: float) -> Ticket:
+        """Leave a task for whoever has room first; it goes by itself after `ttl_s` seconds (at least 1)."""
+        subject = self._subjects.task(task.model, task.lane)
+        headers = {
+            "Nats-Msg-Id": f"{task.request}.{task.attempt}",
+            "Nats-TTL": f"{max(1, round(ttl_s))}s",
+        }
+        try:
+            return Ticket(await append(self._connection, subject, _packed.encode(task), headers, timeout_s=5))
+        except StreamFull as full:
+            raise QueueFull("too many requests wait already") from full
+
+    async def remove(self, ticket: Ticket) -> bool:
+        """Take a waiting task back; False when a worker has it already."""
+        self._connection.require_up()
+        try:
+            return await self._connection.jetstream.delete_msg(self._stream, ticket.seq)
+        except APIError:
+            return False
+        except (NatsTimeout, TimeoutError, ConnectionClosedError) as failure:
+            raise BusAway("the bus is away: a waiting task cannot be removed") from failure
+
+    @asynccontextmanager
+    async def pulls(self, model: ModelId, priority: int = 0) -> AsyncGenerator["Pulls"]:
+        """A worker's way to this model's tasks; `priority` 0 is served first, 9 last."""
+        pulls = Pulls(self._connection, self._stream, self._subjects, model, priority)
+        await pulls.prepare()
+        yield pulls
+
+
+class Pulls:
+    """Hands out one task at a time, the most urgent lane first."""
+
+    def __init__(
+        self, connection: Connection, stream: str, subjects: Subjects, model: ModelId, priority: int
+    ) -> None:
+        self._connection = connection
+        self._stream = stream
+        self._subjects = subjects
+        self._model = model
+        self._priority = priority
+
+    async def prepare(self) -> None:
+        """Make the consumers of this model's lanes, where they are missing."""
+        for lane in LANES:
+            await self._make_consumer(lane)
+
+    def _consumer(self, lane: Lane) -> str:
+        """Named after the model; the server takes names of 255 characters at most."""
+        name = token(self._model)
+        return f"{name if len(name) <= LONGEST_NAME else sha256(name.encode()).hexdigest()}_{lane}"
+
+    async def _make_consumer(self, lane: Lane) -> None:
+        """nats-py does not know priority groups: the request is made by hand."""
+        name = self._consumer(lane)
+        configuration: dict[str, object] = {
+            "durable_name": name,
+            "filter_subject": self._subjects.task(self._model, lane),
+            "ack_policy": "explicit",
+            "ack_wait": int(ACK_WAIT_S * 1e9),
+            "max_ack_pending": 10_000,
+            "inactive_threshold": int(24 * 3600 * 1e9),
+            "priority_groups": [GROUP],
+            "priority_policy": "prioritized",
+        }
+        request: dict[str, object] = {"stream_name": self._stream, "config": configuration}
+        subject = f"$JS.API.CONSUMER.CREATE.{self._stream}.{name}"
+        reply = await self._connection.request(subject, msgspec.json.encode(request), 5.0)
+        error = msgspec.json.decode(reply.data, type=_Reply).error
+        if error:
+            raise BusError(f"the queue of {self._model} cannot be pulled: {error.get('description')}")
+
+    async def next(self) -> Pulled:
+        """Wait for a task, through losses of the bus."""
+        while True:
+            await self._connection.until_up()
+            with suppress(BusAway, TimeoutError):
+                pulled = await self._pull()
+                if pulled is not None:
+                    return pulled
+
+    async def _pull(self) -> Pulled | None:
+        inbox: asyncio.Queue[Msg | None] = asyncio.Queue()
+        address = self._connection.client.new_inbox()
+        subscription = await self._connection.subscribe(address, inbox.put)
+        over = self._connection.life_event()
+        watch = asyncio.create_task(tell_end(over, inbox))
+        first: Msg | None = None
+        try:
+            await self._ask(address)
+            first = await self._first(inbox)
+        finally:
+            watch.cancel()
+            self._connection.forget(over)
+            await self._connection.unsubscribe(subscription)
+            await self._return(inbox)
+        return None if first is None else await self._decoded(first)
+
+    async def _ask(self, address: str) -> None:
+        request: dict[str, object] = {
+            "batch": 1,
+            "expires": int(PULL_S * 1e9),
+            "group": GROUP,
+            "priority": self._priority,
+        }
+        payload = msgspec.json.encode(request)
+        for lane in LANES:
+            subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._consumer(lane)}"
+            await self._connection.client.publish(subject, payload, reply=address)
+
+    async def _first(self, inbox: "asyncio.Queue[Msg | None]") -> Msg | None:
+        """The first task that comes; None when no lane has one, or the connection was made anew."""
+        waiting = len(LANES)
+        async with asyncio.timeout(PULL_S + 5):
+            while waiting:
+                message = await inbox.get()
+                if message is None or is_stored(message):
+                    return message
+                waiting -= 1
+                if _consumer_gone(message):
+                    await self.prepare()
+                    return None
+        return None
+
+    async def _return(self, inbox: "asyncio.Queue[Msg | None]") -> None:
+        """What came besides goes back at once."""
+        while not inbox.empty():
+            message = inbox.get_nowait()
+            if message is not None and is_stored(message):
+                with suppress(ConnectionClosedError, OutboundBufferLimitError):
+                    await message.nak()
+
+    async def _decoded(self, message: Msg) -> Pulled | None:
+        try:
+            return Pulled(_task.decode(message.data), message)
+        except UNREADABLE as garbage:
+            log.warning("task.garbage", subject=message.subject, reason=str(garbage))
+            await message.term()
+            return None
+
+
+class _Reply(Struct):
+    error: dict[str, object] | None = None
+
+
+def _consumer_gone(message: Msg) -> bool:
+    """No responders, or a deleted consumer: it must be made again."""
+    headers = message.headers or {}
+    return headers.get("Status") == "503" or "Consumer Deleted" in headers.get("Description", "")

@@ -1,0 +1,79 @@
+"""The leader's copy of the state into the bucket `troupe_state`, one key for each entity."""
+
+from collections.abc import Iterator
+
+from bus.bucket import Bucket
+from bus.connection import Connection
+from bus.streams import Streams
+from bus.view import HEAD, Head, key_of, restore
+from schemas.state import TYPES, Change, Model, State
+
+
+class Snapshots:
+    """Writes what has changed since the last write; `head` last, so that readers are never ahead of it.
+
+    Every write is a compare-and-set on the key's revision, and nothing newer is ever overwritten: a leader that
+    was paused and comes back cannot turn the bucket back.
+    """
+
+    def __init__(self, connection: Connection, cluster: str) -> None:
+        self._state = Bucket(connection, Streams(cluster).state)
+        self._models = Bucket(connection, Streams(cluster).models)
+        self._written: State | None = None
+        self._revisions: dict[str, int] = {}
+
+    def forget(self) -> None:
+        """A new reign begins: others may have written since the last one."""
+        self._written = None
+
+    async def write(self, state: State) -> None:
+        """Bring the bucket to `state`.
+
+        Raises `BusAway`, after which the next call makes up for it, and `Fenced` when another leader writes too.
+        """
+        before = await self._read() if self._written is None else self._written
+        if before.seq >= state.seq:
+            return
+        self._written = None
+        for change in changes_between(before, state):
+            await self._put(change)
+        self._revisions[HEAD] = await self._state.put(HEAD, Head(state.seq), self._revisions.get(HEAD, 0))
+        self._written = state
+
+    async def _read(self) -> State:
+        entries = await self._state.entries()
+        self._revisions = {entry.key: entry.revision for entry in entries}
+        state = restore(entries)
+        known = {HEAD, *(key_of(change) for change in state.entities())}
+        for entry in entries:
+            if entry.value is not None and entry.key not in known and entry.key.partition(".")[0] in TYPES:
+                self._revisions[entry.key] = await self._state.delete(
+                    entry.key, entry.revision
+                )  # nobody can read it
+        return state
+
+    async def _put(self, change: Change) -> None:
+        key = key_of(change)
+        revision = self._revisions.get(key, 0)
+        if change.value is None:
+            self._revisions[key] = await self._state.delete(key, revision)
+        else:
+            self._revisions[key] = await self._state.put(key, change.value, revision)
+        if change.kind == "model":
+            await self._catalogue(key.removeprefix("model."), change)
+
+    async def _catalogue(self, key: str, change: Change) -> None:
+        if isinstance(change.value, Model):
+            await self._models.put(key, change.value.spec)
+        else:
+            await self._models.delete(key)
+
+
+def changes_between(before: State, after: State) -> Iterator[Change]:
+    """What makes `after` out of `before`."""
+    for change in after.entities():
+        if before.table(change.kind).get(change.id) != change.value:
+            yield change
+    for change in before.entities():
+        if change.id not in after.table(change.kind):
+            yield Change(change.kind, change.id, None)

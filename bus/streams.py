@@ -1,0 +1,172 @@
+"""Every stream, bucket and object store of a cluster, once, and how they are made."""
+
+from typing import Any
+
+from msgspec import Struct
+from nats.js import JetStreamContext
+from nats.js.api import (
+    DiscardPolicy,
+    RetentionPolicy,
+    StorageType,
+    StreamConfig,
+)
+from nats.js.errors import APIError, NotFoundError
+
+from bus.errors import UnusableServer
+from bus.subjects import Subjects
+
+MIB = 1024 * 1024
+DUPLICATES_S = 120.0
+"""How long the bus recognises a repeated publish by its message id; seconds."""
+MARKER_TTL_S = 300.0
+"""How long an expired lease's marker stays visible; seconds."""
+
+
+class StreamLimits(Struct, frozen=True, kw_only=True):
+    """Bounds of what the cluster keeps on the bus."""
+
+    log_bytes: int = 256 * MIB
+    log_age_s: float = 30 * 24 * 3600.0
+    queue_bytes: int = 256 * MIB
+    queue_tasks: int = 10_000
+    chunk_bytes: int = 128 * MIB
+    chunk_age_s: float = 120.0
+    payload_age_s: float = 3600.0
+    replicas: int = 1
+
+
+class Streams(Struct, frozen=True):
+    """The names of a cluster's streams and buckets."""
+
+    cluster: str
+
+    @property
+    def events(self) -> str:
+        """`troupe_events`, file: the ordered log of decisions and facts."""
+        return f"{self.cluster}_events"
+
+    @property
+    def tasks(self) -> str:
+        """`troupe_tasks`, file, work queue: requests that wait for a worker."""
+        return f"{self.cluster}_tasks"
+
+    @property
+    def out(self) -> str:
+        """`troupe_out`, memory: chunks, captured in passing."""
+        return f"{self.cluster}_out"
+
+    @property
+    def leases(self) -> str:
+        """Bucket `troupe_leases`: who leads and who is alive, with TTLs; on file, so that it outlives its server."""
+        return f"{self.cluster}_leases"
+
+    @property
+    def state(self) -> str:
+        """Bucket `troupe_state`: one key for each entity, and `head`."""
+        return f"{self.cluster}_state"
+
+    @property
+    def models(self) -> str:
+        """Bucket `troupe_models`: the catalogue of wished-for models."""
+        return f"{self.cluster}_models"
+
+    @property
+    def artifacts(self) -> str:
+        """Object store `troupe_artifacts`: tokenizers and templates."""
+        return f"{self.cluster}_artifacts"
+
+    @property
+    def payloads(self) -> str:
+        """Object store `troupe_payloads`: inputs too large for a message, expiring."""
+        return f"{self.cluster}_payloads"
+
+
+def configurations(cluster: str, limits: StreamLimits) -> list[StreamConfig]:
+    """What `make_streams` makes; buckets and object stores in the form that `nats kv` and `nats object` know."""
+    names, subjects = Streams(cluster), Subjects(cluster)
+    return [
+        StreamConfig(
+            name=names.events,
+            description="Decisions and facts of the cluster, in order",
+            subjects=[subjects.events],
+            max_bytes=limits.log_bytes,
+            max_age=limits.log_age_s,
+            duplicate_window=DUPLICATES_S,
+            allow_direct=True,
+            num_replicas=limits.replicas,
+        ),
+        StreamConfig(
+            name=names.tasks,
+            description="Requests that wait for a worker",
+            subjects=[subjects.tasks],
+            retention=RetentionPolicy.WORK_QUEUE,
+            allow_msg_ttl=True,
+            discard=DiscardPolicy.NEW,
+            max_bytes=limits.queue_bytes,
+            max_msgs=limits.queue_tasks,
+            duplicate_window=DUPLICATES_S,
+            num_replicas=limits.replicas,
+        ),
+        StreamConfig(
+            name=names.out,
+            description="Chunks on their way to clients, kept for a moment",
+            subjects=[subjects.chunks],
+            storage=StorageType.MEMORY,
+            no_ack=True,
+            max_bytes=limits.chunk_bytes,
+            max_age=limits.chunk_age_s,
+            duplicate_window=1.0,
+        ),
+        _bucket(names.leases, limits, allow_msg_ttl=True, subject_delete_marker_ttl=MARKER_TTL_S),
+        _bucket(names.state, limits),
+        _bucket(names.models, limits),
+        _object_store(names.artifacts, limits, 0.0),
+        _object_store(names.payloads, limits, limits.payload_age_s),
+    ]
+
+
+async def make_streams(jetstream: JetStreamContext, cluster: str, limits: StreamLimits | None = None) -> None:
+    """Create what is missing; what is there keeps the limits that it has (they may be an operator's)."""
+    for configuration in configurations(cluster, limits or StreamLimits()):
+        try:
+            await jetstream.stream_info(str(configuration.name))
+        except NotFoundError:
+            await _make(jetstream, configuration)
+
+
+async def _make(jetstream: JetStreamContext, configuration: StreamConfig) -> None:
+    try:
+        await jetstream.add_stream(configuration)  # pyright: ignore[reportUnknownMemberType]  # untyped in nats-py
+    except APIError as failure:
+        if failure.err_code == 10058:  # somebody made it meanwhile, with other limits
+            return
+        raise UnusableServer(
+            f"the bus cannot make the stream {configuration.name}: {failure.description}"
+        ) from failure
+
+
+def _bucket(name: str, limits: StreamLimits, **more: Any) -> StreamConfig:
+    return StreamConfig(
+        name=f"KV_{name}",
+        subjects=[f"$KV.{name}.>"],
+        max_msgs_per_subject=1,
+        discard=DiscardPolicy.NEW,
+        allow_rollup_hdrs=True,
+        deny_delete=True,
+        allow_direct=True,
+        duplicate_window=DUPLICATES_S,
+        num_replicas=limits.replicas,
+        **more,
+    )
+
+
+def _object_store(name: str, limits: StreamLimits, max_age_s: float) -> StreamConfig:
+    return StreamConfig(
+        name=f"OBJ_{name}",
+        subjects=[f"$O.{name}.C.>", f"$O.{name}.M.>"],
+        discard=DiscardPolicy.NEW,
+        allow_rollup_hdrs=True,
+        allow_direct=True,
+        max_age=max_age_s,
+        num_replicas=limits.replicas,
+    )

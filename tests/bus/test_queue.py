@@ -1,0 +1,105 @@
+"""The work queue on a real nats-server: lanes, priorities, tasks that return, tasks that expire."""
+
+import asyncio
+
+import msgspec
+import pytest
+
+from bus.bus import Bus
+from bus.errors import QueueFull
+from bus.queue import Pulls
+from schemas.ids import ApiId, ModelId, RequestId
+from schemas.task import Lane, Sampling, Task
+from tests.conftest import ConnectBus
+
+MODEL = ModelId("org/model.v1")
+
+
+def task(name: str, lane: Lane = "normal") -> Task:
+    return Task(
+        request=RequestId(name),
+        attempt=1,
+        api=ApiId("a"),
+        model=MODEL,
+        prompt=b"\1\0\0\0",
+        max_tokens=1,
+        sampling=Sampling(),
+        lane=lane,
+    )
+
+
+async def taken(pulls: Pulls) -> str:
+    async with asyncio.timeout(10):
+        pulled = await pulls.next()
+    await pulled.take()
+    return pulled.task.request
+
+
+async def test_a_task_goes_to_one_worker_once(bus: Bus, connect_bus: ConnectBus) -> None:
+    other = await connect_bus("n2")
+    async with bus.queue.pulls(MODEL) as here, other.queue.pulls(MODEL) as there:
+        for i in range(20):
+            await bus.queue.put(task(f"r{i}"), 60)
+        got = [await taken(pulls) for _ in range(10) for pulls in (here, there)]
+    assert sorted(got) == sorted(f"r{i}" for i in range(20))
+
+
+async def test_a_waiting_worker_is_told_at_once_and_the_best_priority_first(
+    bus: Bus, connect_bus: ConnectBus
+) -> None:
+    other = await connect_bus("n2")
+    async with bus.queue.pulls(MODEL, priority=5) as slow, other.queue.pulls(MODEL, priority=0) as fast:
+        first, second = asyncio.create_task(taken(slow)), asyncio.create_task(taken(fast))
+        await bus.ask("$JS.API.INFO", task("x"), dict[str, object])  # both pulls have reached the server
+        await other.ask("$JS.API.INFO", task("x"), dict[str, object])
+        await bus.queue.put(task("a"), 60)
+        assert await second == "a"
+        await bus.queue.put(task("b"), 60)
+        assert await first == "b"
+
+
+async def test_a_task_that_is_given_back_returns_at_once(bus: Bus) -> None:
+    async with bus.queue.pulls(MODEL) as pulls:
+        await bus.queue.put(task("a"), 60)
+        await (await pulls.next()).give_back()
+        assert await taken(pulls) == "a"
+
+
+async def test_a_removed_task_is_not_handed_out(bus: Bus) -> None:
+    ticket = await bus.queue.put(task("a"), 60)
+    await bus.queue.put(task("b"), 60)
+    assert await bus.queue.remove(ticket)
+    assert not await bus.queue.remove(ticket)
+    async with bus.queue.pulls(MODEL) as pulls:
+        assert await taken(pulls) == "b"
+
+
+async def test_a_model_may_have_a_long_name(bus: Bus) -> None:
+    """As a token each of these characters is nine."""
+    long = ModelId("模" * 200)
+    await bus.queue.put(msgspec.structs.replace(task("a"), model=long), 60)
+    async with bus.queue.pulls(long) as pulls:
+        assert await taken(pulls) == "a"
+
+
+async def test_the_same_attempt_waits_only_once(bus: Bus) -> None:
+    tickets = [await bus.queue.put(task("a"), 60) for _ in range(2)]
+    assert tickets[0] == tickets[1]
+
+
+async def test_garbage_in_the_queue_is_dropped(bus: Bus) -> None:
+    await bus.send_raw(bus.subjects.task(MODEL, "normal"), b"\xff garbage")
+    await bus.queue.put(task("a"), 60)
+    async with bus.queue.pulls(MODEL) as pulls:
+        assert await taken(pulls) == "a"
+
+
+async def test_a_full_queue_says_so(connect_bus: ConnectBus, nats_server: object) -> None:
+    bus = await connect_bus("n1", cluster="small")
+    configuration = (await bus.connection.jetstream.stream_info("small_tasks")).config
+    configuration.max_msgs = 2
+    await bus.connection.jetstream.update_stream(configuration)
+    for name in "ab":
+        await bus.queue.put(task(name), 60)
+    with pytest.raises(QueueFull):
+        await bus.queue.put(task("c"), 60)
