@@ -1,0 +1,1 @@
+"""The actors of a node, and the command line that starts them."""

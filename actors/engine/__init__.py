@@ -1,0 +1,1 @@
+"""The only door to MLX: the port, MLX behind it, and a simulated engine."""

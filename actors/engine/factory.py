@@ -1,0 +1,37 @@
+"""Makes the engine that a model asks for; MLX is imported here, after a fast BLAS and without transformers."""
+
+import sys
+from pathlib import Path
+
+from msgspec import Struct
+
+from actors.engine.blas import load_fast_blas
+from actors.engine.lean_mlx_lm import import_mlx_lm
+from actors.engine.port import Engine, EngineLoadError, Origin
+from actors.engine.simulated import SimulatedEngine
+from schemas.model import EngineName, SimulatedSpeed
+
+
+class Wanted(Struct, frozen=True, kw_only=True):
+    """An engine that is to be made."""
+
+    engine: EngineName
+    folder: Path
+    origin: Origin
+    context: int | None = None
+    speed: SimulatedSpeed | None = None
+
+
+def make_engine(wanted: Wanted) -> Engine:
+    """The engine, not loaded yet; raises EngineLoadError where it cannot run at all."""
+    if wanted.engine == "simulated":
+        speed = wanted.speed or SimulatedSpeed()
+        return SimulatedEngine(wanted.folder, wanted.origin, speed, wanted.context)
+    try:
+        if "mlx.core" not in sys.modules:
+            load_fast_blas()
+        import_mlx_lm("mlx_lm.utils")
+        from actors.engine.mlx_engine import MlxEngine
+    except ImportError as error:
+        raise EngineLoadError(f"MLX cannot be imported on this machine: {error}", retryable=False) from error
+    return MlxEngine(wanted.folder, wanted.origin, wanted.context)

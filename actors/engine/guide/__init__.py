@@ -1,0 +1,1 @@
+"""The built-in model `guide`: its data, its training, its measurement and its weights."""

@@ -1,0 +1,78 @@
+"""The port that a runner and an engine meet at.
+
+A runner owns one engine on one thread and calls it from that thread only; `wake` alone may be called from others.
+One `step` does one chunk of prefill or one step of decoding for everything that runs, so that between two steps
+requests join (`add`), leave (`cancel`) and nothing has to be locked.
+"""
+
+from collections.abc import Callable
+from typing import Literal, Protocol
+
+from msgspec import Struct
+
+from schemas.chunks import Chunk
+from schemas.ids import InstanceId, NodeId, RequestId
+from schemas.task import Task
+
+LoadStage = Literal["importing", "reading", "compiling"]
+Report = Callable[[LoadStage], None]
+"""Called by an engine that loads, when it comes to another stage."""
+
+
+class Origin(Struct, frozen=True):
+    """Who makes the chunks: stands in every `Started`."""
+
+    instance: InstanceId
+    node: NodeId
+    attempt: int
+
+
+class EngineLoadError(Exception):
+    """A model cannot be served; `reason` names the file that is at fault, if one is."""
+
+    def __init__(self, reason: str, retryable: bool) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.retryable = retryable
+
+
+class Engine(Protocol):
+    """Turns tasks into chunks; what is wrong with one request becomes its `Failed`, and ends no other."""
+
+    @property
+    def slots(self) -> int:
+        """Requests that run at once; more may be added, and wait in the order they came."""
+        ...
+
+    @property
+    def idle(self) -> bool:
+        """Nothing to do: no request runs or waits, and all chunks were handed over."""
+        ...
+
+    def load(self, report: Report) -> None:
+        """Bring the model into memory; raises EngineLoadError."""
+        ...
+
+    def warm(self) -> None:
+        """Do once what would make a first request slow, and check what only a run can check."""
+        ...
+
+    def add(self, task: Task) -> None:
+        """Take up a task; what is wrong with it comes out of the next `step` as `Failed`."""
+        ...
+
+    def cancel(self, request: RequestId, attempt: int) -> None:
+        """End a request (attempt 0: any) with what it has; one that does not run is no error."""
+        ...
+
+    def step(self) -> list[Chunk]:
+        """Do the next piece of work, waiting for its time if need be, and return its chunks in order."""
+        ...
+
+    def wake(self) -> None:
+        """End a step that waits, soon: there is news. From any thread."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the model's memory."""
+        ...

@@ -1,0 +1,63 @@
+"""Tasks for engines in tests, and what comes of them."""
+
+from typing import Any
+
+from actors.engine.port import Engine, Origin
+from schemas.chunks import Chunk, SequenceEnded, Started, Tokens
+from schemas.ids import ApiId, InstanceId, ModelId, NodeId, RequestId
+from schemas.task import Sampling, Task, pack_ids, unpack_ids
+
+R1 = RequestId("r1")
+ORIGIN = Origin(InstanceId("i1"), NodeId("n1"), 3)
+STARTED = Started(R1, 1, ORIGIN.instance, ORIGIN.node, ORIGIN.attempt)
+PROMPT = [5, 300, 17, 42, 700]
+
+
+def a_task(prompt: list[int] | None = None, request: str = "r1", **values: Any) -> Task:
+    """Greedy, ten tokens, unless told otherwise; `temperature`, `top_p` and `seed` make its sampling."""
+    names = ("temperature", "top_p", "seed")
+    sampling: dict[str, Any] = {"temperature": 0.0} | {
+        name: values.pop(name) for name in names if name in values
+    }
+    given = {
+        "attempt": 1,
+        "api": ApiId("a1"),
+        "model": ModelId("m"),
+        "max_tokens": 10,
+        "prompt": pack_ids(PROMPT if prompt is None else prompt),
+    }
+    return Task(request=RequestId(request), sampling=Sampling(**sampling), **(given | values))
+
+
+def finish(engine: Engine) -> list[Chunk]:
+    """All chunks until the engine has nothing to do."""
+    chunks: list[Chunk] = []
+    while not engine.idle:
+        chunks += engine.step()
+    return chunks
+
+
+def run(engine: Engine, *tasks: Task) -> list[Chunk]:
+    for task in tasks:
+        engine.add(task)
+    return finish(engine)
+
+
+def tokens(chunks: list[Chunk], request: str = "r1") -> list[int]:
+    """The ids of a request's only sequence, which must come without a gap."""
+    found: list[int] = []
+    begin = None
+    for chunk in chunks:
+        if isinstance(chunk, Tokens) and chunk.request == request:
+            begin = chunk.offset if begin is None else begin
+            assert chunk.offset == begin + len(found)
+            found += unpack_ids(chunk.ids)
+    return found
+
+
+def ids(engine: Engine, **values: Any) -> list[int]:
+    return tokens(run(engine, a_task(**values)))
+
+
+def reasons(chunks: list[Chunk]) -> list[str]:
+    return [chunk.reason for chunk in chunks if isinstance(chunk, SequenceEnded)]

@@ -1,0 +1,106 @@
+"""The engine that computes nothing: what it says, how fast, and how many at once."""
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from actors.engine.factory import Wanted, make_engine
+from actors.engine.port import Engine, EngineLoadError
+from schemas.chunks import Ended, Failed, Prefilled, Started
+from schemas.model import SimulatedSpeed
+from tests.engine.running import ORIGIN, PROMPT, a_task, finish, ids, reasons, run, tokens
+from tests.models import tokenizer
+
+
+def simulated(folder: Path, context: int | None = None, **speed: float) -> Engine:
+    values = SimulatedSpeed(**({"prefill": 1e9, "decode": 1e9} | speed))  # type: ignore[arg-type]
+    engine = make_engine(
+        Wanted(engine="simulated", folder=folder, origin=ORIGIN, speed=values, context=context)
+    )
+    engine.load(lambda _: None)
+    engine.warm()
+    return engine
+
+
+def test_answers_are_printable_and_depend_on_the_prompt(llama: Path) -> None:
+    engine = simulated(llama)
+    first, again, other = ids(engine), ids(engine), ids(engine, prompt=[9, 8, 7])
+    assert first == again != other
+    pieces = tokenizer(1024)["model"]["vocab"]  # type: ignore[index]
+    names = {at: piece for piece, at in pieces.items()}
+    assert all(names[token].isalpha() and names[token].isascii() for token in first + other)
+
+
+def test_a_later_attempt_goes_on_as_the_first_would_have(llama: Path) -> None:
+    engine = simulated(llama)
+    whole = ids(engine, temperature=1.0, seed=-4)
+    rest = run(engine, a_task(prompt=PROMPT + whole[:4], offset=4, temperature=1.0, seed=-4))
+    assert tokens(rest) == whole[4:]
+
+
+def test_it_keeps_its_speed(llama: Path) -> None:
+    engine = simulated(llama, prefill=1000, decode=200)
+    began = time.perf_counter()
+    chunks = run(engine, a_task(prompt=[5] * 100, max_tokens=41))
+    took = time.perf_counter() - began
+    assert took == pytest.approx(0.1 + 40 / 200, rel=0.2, abs=0.05)
+    assert len(tokens(chunks)) == 41 and isinstance(chunks[0], Started) and isinstance(chunks[-1], Ended)
+
+
+def test_it_waits_without_using_the_processor(llama: Path) -> None:
+    engine = simulated(llama, decode=20)
+    began = time.process_time()
+    run(engine, a_task(max_tokens=10))
+    assert time.process_time() - began < 0.1
+
+
+def test_many_run_at_once_and_the_rest_wait(llama: Path) -> None:
+    engine = simulated(llama, decode=100, slots=2)
+    for request in ("r1", "r2", "r3"):
+        engine.add(a_task(request=request, max_tokens=20))
+    chunks = finish(engine)
+    order = [
+        (type(chunk).__name__, str(chunk.request)) for chunk in chunks if isinstance(chunk, Started | Ended)
+    ]
+    assert [request for kind, request in order if kind == "Started"] == ["r1", "r2", "r3"]
+    assert order.index(("Started", "r3")) > min(order.index(("Ended", "r1")), order.index(("Ended", "r2")))
+
+
+def test_five_hundred_streams_reach_150_000_tokens_a_second(llama: Path) -> None:
+    engine = simulated(llama, slots=500)
+    tasks = [a_task(request=f"r{number}", max_tokens=100) for number in range(500)]
+    began = time.process_time()
+    chunks = run(engine, *tasks)
+    assert len(chunks) > 500 * 100
+    assert 500 * 100 / (time.process_time() - began) >= 150_000
+
+
+def test_long_prompts_give_signs_of_life(llama: Path) -> None:
+    chunks = run(simulated(llama, prefill=400), a_task(prompt=[5] * 300, max_tokens=1))
+    assert any(isinstance(chunk, Prefilled) for chunk in chunks)
+
+
+def test_news_end_a_step_that_waits(llama: Path) -> None:
+    engine = simulated(llama, prefill=1)
+    engine.add(a_task())
+    assert isinstance(engine.step()[0], Started)
+    threading.Timer(0.02, engine.wake).start()
+    began = time.perf_counter()
+    engine.step()
+    assert time.perf_counter() - began < 0.3
+    engine.cancel(a_task().request, 0)
+    assert reasons(finish(engine)) == ["cancelled"]
+
+
+def test_a_bad_task_ends_no_other(llama: Path) -> None:
+    engine = simulated(llama, context=64)
+    chunks = run(engine, a_task(), a_task(request="bad", max_tokens=100), a_task(request="r2"))
+    assert [chunk.request for chunk in chunks if isinstance(chunk, Failed)] == ["bad"]
+    assert len(tokens(chunks)) == len(tokens(chunks, "r2")) == 10
+
+
+def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(EngineLoadError, match=r"tokenizer\.json"):
+        simulated(tmp_path)
