@@ -1,0 +1,225 @@
+"""`actors load` and `actors unload`: what the cluster is to serve."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import aclosing
+from typing import Annotated, cast
+
+import msgspec
+import typer
+from msgspec import Struct
+
+from actors.cli import screen
+from actors.cli.cluster import bus_at, bus_of, find_cluster
+from actors.cli.failure import FAILED, USAGE, CommandFailed
+from actors.cli.load_display import Display, display_for
+from actors.cli.node_name import node_named
+from actors.cli.options import Cluster, DataDir, Json, Nats, Where
+from actors.cli.progress import Progress, progress_of
+from actors.model_wish import UnknownModel, wish
+from bus.bus import Bus
+from bus.commands import command
+from schemas.commands import LoadModel, UnloadModel
+from schemas.ids import ModelId, NodeId
+from schemas.model import EngineName, ModelSpec, SimulatedSpeed
+from schemas.refused import Refused
+
+STALLED_S = 1800.0
+GONE_S = 30.0
+SIMULATED = "Only with --engine simulated"
+
+
+class Loaded(Struct, frozen=True, kw_only=True):
+    """What `actors load --json` prints."""
+
+    model: ModelId
+    source: str
+    seq: int
+    progress: Progress | None = None
+
+
+def load(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="`guide`, a folder, or OWNER/NAME\\[@REVISION] on the hub.")
+    ],
+    model_id: Annotated[str, typer.Option("--id", metavar="NAME", help="What clients call it.")] = "",
+    replicas: Annotated[int, typer.Option(min=0, max=64, help="How many copies.")] = 1,
+    context: Annotated[
+        int | None, typer.Option(min=1, metavar="TOKENS", help="Most tokens of prompt and answer together.")
+    ] = None,
+    node: Annotated[str | None, typer.Option(help="The only node that may carry it.")] = None,
+    engine: Annotated[str, typer.Option(metavar="[mlx|simulated]", help="What computes it.")] = "mlx",
+    prefill: Annotated[
+        float | None, typer.Option(metavar="TOKENS/S", help="How fast it reads.", rich_help_panel=SIMULATED)
+    ] = None,
+    decode: Annotated[
+        float | None, typer.Option(metavar="TOKENS/S", help="How fast it writes.", rich_help_panel=SIMULATED)
+    ] = None,
+    load_s: Annotated[
+        float | None,
+        typer.Option("--load-s", metavar="SECONDS", help="How long it loads.", rich_help_panel=SIMULATED),
+    ] = None,
+    slots: Annotated[
+        int | None,
+        typer.Option(metavar="REQUESTS", help="How many it takes at once.", rich_help_panel=SIMULATED),
+    ] = None,
+    wait: Annotated[bool, typer.Option(help="Wait until it is ready, or has failed.")] = True,
+    timeout: Annotated[
+        float,
+        typer.Option(min=0.1, metavar="SECONDS", help="Give up waiting after so long without progress."),
+    ] = STALLED_S,
+    nats: Nats = None,
+    cluster: Cluster = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Serve a model, and show how far it is."""
+    speed = _speed(engine, {"prefill": prefill, "decode": decode, "load_s": load_s, "slots": slots})
+    asked = _Asked(model, model_id, replicas, context, cast("EngineName", engine), node, speed)
+    loaded = asyncio.run(_load(Where(nats, cluster, data_dir), asked, timeout if wait else None, as_json))
+    if as_json:
+        screen.print_json(loaded)
+    else:
+        _report(loaded)
+    if loaded.progress is not None and loaded.progress.stage not in ("ready", "idle"):
+        raise typer.Exit(FAILED)
+
+
+def unload(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="The name that clients call it by.")],
+    wait: Annotated[bool, typer.Option(help="Wait until no node carries it any more.")] = True,
+    nats: Nats = None,
+    cluster: Cluster = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Serve a model no longer."""
+    seq = asyncio.run(_unload(Where(nats, cluster, data_dir), ModelId(model), wait))
+    if as_json:
+        screen.print_json({"model": model, "seq": seq})
+    else:
+        screen.out.print(f"{model} is no longer served.")
+
+
+class _Asked(Struct, frozen=True):
+    """What was asked for on the command line, before anything is known of the cluster."""
+
+    model: str
+    model_id: str
+    replicas: int
+    context: int | None
+    engine: EngineName
+    node: str | None
+    speed: SimulatedSpeed | None
+
+
+def _speed(engine: str, given: dict[str, float | None]) -> SimulatedSpeed | None:
+    said = {name: value for name, value in given.items() if value is not None}
+    if engine not in ("mlx", "simulated"):
+        raise CommandFailed(f"--engine is {engine!r}; it is one of mlx, simulated", USAGE)
+    if engine == "mlx":
+        if said:
+            options = ", ".join("--" + name.replace("_", "-") for name in said)
+            raise CommandFailed(f"{options} only go with --engine simulated", USAGE)
+        return None
+    try:
+        return msgspec.convert(said, SimulatedSpeed)
+    except msgspec.ValidationError as error:
+        raise CommandFailed(f"the simulated engine cannot do that: {error}", USAGE) from error
+
+
+async def _load(where: Where, asked: _Asked, patience_s: float | None, as_json: bool) -> Loaded:
+    address = find_cluster(where)
+    async with bus_at(address) as bus:
+        await bus.view.start()
+        spec = _spec(asked, bus, address.local.node_id if address.local else None)
+        seq = await _ordered(bus, LoadModel(spec=spec))
+        loaded = Loaded(model=spec.id, source=spec.source, seq=seq)
+        if patience_s is None:
+            return loaded
+        with display_for(spec.id, as_json) as display:
+            progress = await _until_over(bus, spec.id, seq, patience_s, display)
+        return msgspec.structs.replace(loaded, progress=progress)
+
+
+def _spec(asked: _Asked, bus: Bus, here: NodeId | None) -> ModelSpec:
+    try:
+        spec = wish(
+            asked.model,
+            model_id=asked.model_id,
+            replicas=asked.replicas,
+            context=asked.context,
+            engine=asked.engine,
+            node=node_named(bus.view.state, asked.node) if asked.node else None,
+            here=here,
+            simulated=asked.speed,
+        )
+        return msgspec.convert(msgspec.to_builtins(spec), ModelSpec)
+    except (UnknownModel, msgspec.ValidationError) as error:
+        raise CommandFailed(str(error), USAGE) from error
+
+
+async def _ordered(bus: Bus, order: LoadModel | UnloadModel) -> int:
+    """The sequence of the event that carried the order out."""
+    answer = await command(bus, order)
+    if isinstance(answer, Refused):
+        raise CommandFailed(answer.reason)
+    return answer.seq
+
+
+async def _until_over(bus: Bus, model: ModelId, seq: int, patience_s: float, display: Display) -> Progress:
+    loop, last = asyncio.get_running_loop(), Progress(stage="waiting")
+    try:
+        async with asyncio.timeout(patience_s) as limit, aclosing(bus.view.states()) as states:
+            async for state in states:
+                progress = progress_of(state, model)
+                if state.seq < seq or progress == last:
+                    continue
+                last = progress
+                limit.reschedule(loop.time() + patience_s)
+                display.show(progress)
+                if progress.final:
+                    return progress
+    except TimeoutError:
+        why = f"nothing has happened for {patience_s:g} s; {last.reason or 'the cluster goes on with it'}"
+        return msgspec.structs.replace(last, reason=why)
+    raise AssertionError("states never end")
+
+
+async def _unload(where: Where, model: ModelId, wait: bool) -> int:
+    async with bus_of(where) as bus:
+        await bus.view.start()
+        seq = await _ordered(bus, UnloadModel(model=model))
+        if wait:
+            try:
+                await bus.view.until(
+                    lambda state: model not in state.models and not state.instances_of(model), GONE_S
+                )
+            except TimeoutError as error:
+                raise CommandFailed(f"{model} is still carried somewhere after {GONE_S:g} s") from error
+        return seq
+
+
+def _report(loaded: Loaded) -> None:
+    progress = loaded.progress
+    if progress is None:
+        screen.out.print(
+            f"{loaded.model} is asked for (event {loaded.seq}); `actors models` says how far it is."
+        )
+    elif progress.stage == "ready":
+        copies = f" ({progress.ready} copies)" if progress.wanted > 1 else ""
+        screen.out.print(f"[green]{loaded.model} is ready[/]{copies}. Talk to it: actors chat {loaded.model}")
+    elif progress.stage == "idle":
+        screen.out.print(f"{loaded.model} is known, with no copy loaded.")
+    else:
+        _report_failure(loaded.model, progress)
+
+
+def _report_failure(model: ModelId, progress: Progress) -> None:
+    again = "" if progress.final else " The cluster goes on trying."
+    screen.err.print(
+        f"{model} is not ready ({progress.stage}): {progress.reason or 'no reason was given'}.{again}"
+    )
+    tail: Sequence[str] = progress.diagnostics.strip().splitlines()[-10:]
+    for line in tail:
+        screen.err.print(f"  {line}", style="dim", markup=False)

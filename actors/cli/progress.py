@@ -1,0 +1,97 @@
+"""How far the cluster has come with a model, read from its state."""
+
+from typing import Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from actors.master.placement import NoPlace, place
+from schemas.ids import ModelId
+from schemas.instance import Instance
+from schemas.model import ModelSpec
+from schemas.state import Download, State
+
+Stage = Literal[
+    "unloaded", "idle", "waiting", "downloading", "starting", "loading", "warming", "ready", "failed"
+]
+FURTHEST: tuple[Stage, ...] = ("waiting", "starting", "downloading", "loading", "warming", "ready")
+PATIENCE = 3
+"""Failures in a row after which nobody should wait any more, though the cluster goes on trying."""
+
+
+class Progress(Struct, frozen=True, kw_only=True):
+    """One model's way to being served; `ready` of `wanted` instances are."""
+
+    stage: Stage
+    ready: int = 0
+    wanted: int = 0
+    bytes_done: int = 0
+    bytes_total: int = 0
+    reason: str = ""
+    diagnostics: str = ""
+    final: bool = False
+    """Waiting longer changes nothing."""
+
+
+def progress_of(state: State, model: ModelId) -> Progress:
+    """How far `model` is."""
+    wished = state.models.get(model)
+    if wished is None:
+        return Progress(stage="unloaded", final=True)
+    spec = wished.spec
+    instances = [instance for instance in state.instances_of(model) if _serves(instance, spec)]
+    ready = sum(instance.status == "ready" for instance in instances)
+    if not spec.replicas:
+        return Progress(stage="idle", final=True)
+    if ready >= spec.replicas:
+        return Progress(stage="ready", ready=ready, wanted=spec.replicas, final=True)
+    steps = [_step(state, instance) for instance in instances if instance.status != "ready"]
+    step = max(steps, key=_rank) if steps else Progress(stage="waiting", reason=_why_none(state, spec))
+    return replace(step, ready=ready, wanted=spec.replicas)
+
+
+def _serves(instance: Instance, spec: ModelSpec) -> bool:
+    """Whether an instance is of the model as it is wished for now; how many there are does not matter."""
+    return replace(instance.spec, replicas=spec.replicas) == spec
+
+
+def _rank(step: Progress) -> int:
+    """What is said first: a failure for good, then who has come furthest."""
+    if step.stage == "failed":
+        return 100 if step.final else -1
+    return FURTHEST.index(step.stage)
+
+
+def _step(state: State, instance: Instance) -> Progress:
+    if instance.status == "failed":
+        return Progress(
+            stage="failed",
+            reason=instance.reason,
+            diagnostics=instance.diagnostics,
+            final=not instance.retryable or instance.failures >= PATIENCE,
+        )
+    if instance.status != "placed":
+        return Progress(stage=instance.status)
+    downloads = [state.download(shard.node, instance.spec.id) for shard in instance.shards]
+    return _download_step([download for download in downloads if download is not None], instance)
+
+
+def _download_step(downloads: list[Download], instance: Instance) -> Progress:
+    fresh = [download for download in downloads if download.source == instance.spec.source]
+    for download in fresh:
+        if download.status == "failed":
+            return Progress(stage="failed", reason=download.reason, final=not download.retryable)
+    going = [download for download in fresh if download.status == "downloading"]
+    if not going:
+        return Progress(stage="starting", reason=instance.reason)
+    return Progress(
+        stage="downloading",
+        bytes_done=sum(download.bytes_done for download in going),
+        bytes_total=sum(download.bytes_total for download in going),
+    )
+
+
+def _why_none(state: State, spec: ModelSpec) -> str:
+    """Why no instance has a place; empty when the leader is about to give it one."""
+    placement = place(spec, state)
+    return placement.reason if isinstance(placement, NoPlace) else ""

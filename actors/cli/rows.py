@@ -1,0 +1,174 @@
+"""The cluster's state as the lists that people and programs ask for; pure."""
+
+from msgspec import Struct
+
+from actors.cli.progress import Progress, Stage, progress_of
+from schemas.ids import InstanceId, ModelId, NodeId
+from schemas.instance import InstanceStatus
+from schemas.node import Beat, NodeProfile, Role
+from schemas.state import Node, State
+
+
+class ModelRow(Struct, frozen=True, kw_only=True):
+    """A wished-for model and how far it is."""
+
+    id: ModelId
+    source: str
+    engine: str
+    stage: Stage
+    ready: int
+    replicas: int
+    reason: str = ""
+    bytes_done: int = 0
+    bytes_total: int = 0
+    architecture: str = ""
+    parameters: int = 0
+    weights_bytes: int = 0
+    context: int = 0
+
+
+class NodeRow(Struct, frozen=True, kw_only=True):
+    """A node, what it offers, and its load where it was heard."""
+
+    id: NodeId
+    name: str
+    alive: bool
+    leader: bool
+    roles: tuple[Role, ...]
+    version: str
+    since: float
+    api_url: str
+    why: str
+    profile: NodeProfile
+    models: tuple[ModelId, ...] = ()
+    """What it carries, one entry for each instance."""
+    beat: Beat | None = None
+
+
+class InstanceRow(Struct, frozen=True, kw_only=True):
+    """One placed copy of a model."""
+
+    id: InstanceId
+    model: ModelId
+    nodes: tuple[str, ...]
+    status: InstanceStatus
+    attempt: int
+    failures: int
+    slots: int
+    ready_at: float
+    reason: str
+    diagnostics: str
+
+
+class LeaderRow(Struct, frozen=True, kw_only=True):
+    """Who decides."""
+
+    node: NodeId
+    name: str
+    term: int
+
+
+class Status(Struct, frozen=True, kw_only=True):
+    """The whole cluster at a glance."""
+
+    cluster: str
+    nats_url: str
+    seq: int
+    leader: LeaderRow | None
+    nodes: list[NodeRow]
+    models: list[ModelRow]
+    instances: list[InstanceRow]
+
+
+def model_rows(state: State) -> list[ModelRow]:
+    return [_model_row(state, model) for model in sorted(state.models)]
+
+
+def _model_row(state: State, model: ModelId) -> ModelRow:
+    spec, progress = state.models[model].spec, progress_of(state, model)
+    found = state.cards.get(model)
+    card = found.card if found is not None and found.source == spec.source else None
+    return ModelRow(
+        id=model,
+        source=spec.source,
+        engine=spec.engine,
+        stage=progress.stage,
+        ready=progress.ready,
+        replicas=spec.replicas,
+        reason=progress.reason,
+        bytes_done=progress.bytes_done,
+        bytes_total=progress.bytes_total,
+        architecture=card.architecture if card else "",
+        parameters=card.parameters if card else 0,
+        weights_bytes=card.weights_bytes if card else 0,
+        context=spec.context or (card.context if card else 0),
+    )
+
+
+def node_rows(state: State, beats: dict[NodeId, Beat] | None = None) -> list[NodeRow]:
+    """The nodes by name, those that are there first."""
+    rows = [_node_row(state, node, (beats or {}).get(node.id)) for node in state.nodes.values()]
+    return sorted(rows, key=lambda row: (not row.alive, row.name, row.id))
+
+
+def _node_row(state: State, node: Node, beat: Beat | None) -> NodeRow:
+    return NodeRow(
+        id=node.id,
+        name=node.name,
+        alive=node.alive,
+        leader=node.alive and state.leader is not None and state.leader.node == node.id,
+        roles=node.roles,
+        version=node.version,
+        since=node.since,
+        api_url=node.api_url,
+        why=node.lost_why,
+        profile=node.profile,
+        models=tuple(one.spec.id for one in state.instances.values() if node.id in one.nodes),
+        beat=beat,
+    )
+
+
+def instance_rows(state: State) -> list[InstanceRow]:
+    rows = [
+        InstanceRow(
+            id=one.id,
+            model=one.spec.id,
+            nodes=tuple(name_of(state, shard.node) for shard in one.shards),
+            status=one.status,
+            attempt=one.attempt,
+            failures=one.failures,
+            slots=one.slots,
+            ready_at=one.ready_at,
+            reason=one.reason,
+            diagnostics=one.diagnostics,
+        )
+        for one in state.instances.values()
+    ]
+    return sorted(rows, key=lambda row: (row.model, row.id))
+
+
+def status_of(state: State, cluster: str, nats_url: str) -> Status:
+    leader = state.leader
+    return Status(
+        cluster=cluster,
+        nats_url=nats_url,
+        seq=state.seq,
+        leader=leader and LeaderRow(node=leader.node, name=name_of(state, leader.node), term=leader.term),
+        nodes=node_rows(state),
+        models=model_rows(state),
+        instances=instance_rows(state),
+    )
+
+
+def name_of(state: State, node: NodeId) -> str:
+    """What people call a node."""
+    return state.nodes[node].name if node in state.nodes else node
+
+
+def stage_words(progress: Progress | ModelRow) -> str:
+    """What to say behind the stage's name: `43 %`, `1 of 2`, a reason."""
+    if progress.stage == "downloading" and progress.bytes_total:
+        return f" {100 * progress.bytes_done // progress.bytes_total} %"
+    wanted = progress.wanted if isinstance(progress, Progress) else progress.replicas
+    several = f" {progress.ready} of {wanted}" if wanted > 1 else ""
+    return f"{several}: {progress.reason}" if progress.reason else several

@@ -1,0 +1,136 @@
+"""`actors up`: run a node."""
+
+import asyncio
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from actors.cli import screen
+from actors.cli.failure import CommandFailed
+from actors.cli.options import Json
+from actors.machine.node_info import NodeInfo
+from actors.settings import Settings, load_settings
+
+BUS, API, ROLES, LOG = "The bus", "The API", "What it takes part in", "Its log"
+
+
+def up(
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="What people call this node.")] = None,
+    cluster: Annotated[str | None, typer.Option(metavar="NAME", help="The cluster's name.")] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where this node keeps its things.")
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model", metavar="MODEL", help="Load this; may be repeated; `none` for none. Default: guide."
+        ),
+    ] = None,
+    nats: Annotated[
+        str | None, typer.Option(metavar="URL", help="Use this NATS server.", rich_help_panel=BUS)
+    ] = None,
+    nats_port: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PORT", help="Port of this node's own NATS server; 0: any.", rich_help_panel=BUS
+        ),
+    ] = None,
+    api_host: Annotated[
+        str | None, typer.Option(metavar="HOST", help="Where it listens.", rich_help_panel=API)
+    ] = None,
+    api_port: Annotated[
+        int | None, typer.Option(metavar="PORT", help="Its port; 0: any free one.", rich_help_panel=API)
+    ] = None,
+    no_api: Annotated[
+        bool, typer.Option("--no-api", help="Answer no clients.", rich_help_panel=ROLES)
+    ] = False,
+    no_worker: Annotated[
+        bool, typer.Option("--no-worker", help="Carry no models.", rich_help_panel=ROLES)
+    ] = False,
+    no_master: Annotated[
+        bool, typer.Option("--no-master", help="Never lead.", rich_help_panel=ROLES)
+    ] = False,
+    api_only: Annotated[
+        bool, typer.Option("--api-only", help="Only answer clients.", rich_help_panel=ROLES)
+    ] = False,
+    log_level: Annotated[
+        str | None, typer.Option(metavar="[debug|info|warning|error]", rich_help_panel=LOG)
+    ] = None,
+    log_format: Annotated[str | None, typer.Option(metavar="[console|json]", rich_help_panel=LOG)] = None,
+    as_json: Json = False,
+) -> None:
+    """Run a node until Ctrl-C. The first one starts the bus, leads, and serves the built-in model."""
+    flags = {
+        "name": name,
+        "cluster": cluster,
+        "data_dir": data_dir,
+        "models": _without_none(model),
+        "nats": nats,
+        "nats_port": nats_port,
+        "api_host": api_host,
+        "api_port": api_port,
+        "no_api": no_api or None,
+        "no_worker": no_worker or None,
+        "no_master": no_master or None,
+        "api_only": api_only or None,
+        "log_level": log_level,
+        "log_format": log_format,
+    }
+    settings = load_settings({flag: value for flag, value in flags.items() if value is not None})
+    raise typer.Exit(_run(settings, as_json))
+
+
+def _without_none(models: list[str] | None) -> list[str] | None:
+    """`--model none` is how a command line says an empty list."""
+    return [] if models == ["none"] else models or None
+
+
+def _run(settings: Settings, as_json: bool) -> int:
+    import uvloop
+
+    from actors.node import CannotStart, run_node
+
+    def on_ready(info: NodeInfo) -> None:
+        if as_json:
+            screen.print_json(info)
+        else:
+            greet(info, settings)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        try:
+            return runner.run(run_node(settings, on_ready))
+        except CannotStart as failure:
+            raise CommandFailed(str(failure)) from failure
+
+
+def greet(info: NodeInfo, settings: Settings) -> None:
+    """The addresses, and what to type next."""
+    lines: dict[str, Any] = {
+        "API": info.api_url,
+        "NATS": info.nats_url,
+        "data": settings.data_dir,
+        "models": ", ".join(settings.models),
+    }
+    screen.out.print(f"[bold green]{info.name} is up[/], node {info.node_id} of cluster {info.cluster}.")
+    for word, value in lines.items():
+        if value:
+            screen.out.print(f"  {word:<7}{value}", markup=False)
+    if "api" in settings.roles and settings.models:
+        here = (
+            ""
+            if settings.data_dir == Settings().data_dir.expanduser()
+            else f" --data-dir {settings.data_dir}"
+        )
+        screen.out.print(f"In another terminal: [bold]{_command()} chat{here}[/]. Ctrl-C stops this node.")
+
+
+def _command() -> str:
+    """How to call this program from here: by its name where the shell would find it, else by its path."""
+    if shutil.which("actors"):
+        return "actors"
+    program = Path(sys.argv[0])
+    return os.path.relpath(program) if program.name == "actors" else "python -m actors.cli"

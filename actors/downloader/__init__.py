@@ -1,0 +1,1 @@
+"""The downloader: model files, fetched, checked and described."""

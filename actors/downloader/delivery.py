@@ -1,0 +1,87 @@
+"""One model's way to this node: fetched, checked, described and told to the cluster."""
+
+import asyncio
+from pathlib import Path
+
+import structlog
+
+from actors.downloader.damaged_model import DamagedModel
+from actors.downloader.model_files import Described, describe
+from actors.downloader.perseverance import Pace, Perseverance
+from actors.downloader.record import DownloadRecord
+from actors.downloader.sources.source import Unavailable, Unobtainable
+from actors.downloader.sources.sources import Sources
+from actors.downloader.wanted import Life, Wanted
+from actors.threads import in_thread
+from bus.bus import Bus
+from bus.errors import BusAway
+from schemas.events import ModelDescribed
+from schemas.ids import ModelId
+
+log = structlog.get_logger()
+
+
+class Delivery:
+    """Runs until the model is here, or cannot be had; what may heal by itself is tried for ever."""
+
+    def __init__(self, bus: Bus, sources: Sources, pace: Pace, model: ModelId, wanted: Wanted) -> None:
+        self.bus = bus
+        self.sources = sources
+        self.pace = pace
+        self.model = model
+        self.source = wanted.source
+        self.lives = wanted.lives
+        self._task: asyncio.Task[None] | None = None
+        self._record = DownloadRecord(bus, bus.node, model, wanted.source)
+        self._perseverance = Perseverance(pace, self._record.progress, self._explain)
+
+    def start(self, group: asyncio.TaskGroup) -> None:
+        self._task = group.create_task(self._run(), name=f"delivery of {self.model}")
+
+    @property
+    def is_over(self) -> bool:
+        return self._task is not None and self._task.done()
+
+    def serve_also(self, lives: frozenset[Life]) -> None:
+        """Somebody else needs the model as well: do not wait any longer before the next try."""
+        self.lives |= lives
+        self._perseverance.hurry()
+
+    async def stop(self) -> None:
+        """Nobody needs the model any more; what has come so far stays on the disk."""
+        if self._task is None or self.is_over:
+            return
+        self._task.cancel()
+        await asyncio.wait([self._task])
+        if self._record.told == "downloading":
+            await self._record.failed("stopped: the model is not wanted here any more", retryable=True)
+
+    async def _run(self) -> None:
+        await self._record.begin()
+        try:
+            folder = await self._perseverance.until_done(self._bring)
+        except (Unobtainable, DamagedModel) as failure:
+            await self._record.failed(str(failure), retryable=False)
+        else:
+            await self._record.complete(folder)
+
+    async def _bring(self) -> Path:
+        source = self.sources.named(self.source)
+        async with self._record.telling_progress(self.pace.report_s):
+            folder = await source.fetch(self._record.progress)
+        await self._publish(await in_thread(describe, self.model, folder))
+        return folder
+
+    async def _publish(self, described: Described) -> None:
+        """The artifact first, so that whoever reads the card finds what it names."""
+        card, artifact = described.card, described.artifact
+        if not await self.bus.artifacts.has(artifact.name):
+            await self.bus.artifacts.put(artifact.name, artifact.data)
+        known = self.bus.view.state.cards.get(self.model)
+        if known is None or (known.card, known.source) != (card, self.source):
+            await self.bus.log.record(ModelDescribed(model=self.model, source=self.source, card=card))
+
+    async def _explain(self, failure: Unavailable | BusAway, wait_s: float) -> None:
+        log.warning("download.interrupted", model=self.model, reason=str(failure), wait_s=round(wait_s, 1))
+        if isinstance(failure, Unavailable):
+            await self._record.downloading(f"{failure}; next try in {wait_s:.0f} s")

@@ -1,0 +1,32 @@
+"""Every place that a model may come from, by how its name begins."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from actors.downloader.sources import builtin, hub_model
+from actors.downloader.sources.builtin import BuiltinModel
+from actors.downloader.sources.folder import LocalFolder
+from actors.downloader.sources.hub import Hub, HubAccess
+from actors.downloader.sources.hub_model import HubModel
+from actors.downloader.sources.source import Source, Unobtainable
+
+
+class Sources:
+    """What this node can fetch."""
+
+    def __init__(self, models_dir: Path, builtin_models: Mapping[str, Path], access: HubAccess) -> None:
+        self.builtin_models = builtin_models
+        self.hub = Hub(access, models_dir)
+
+    def named(self, source: str) -> Source:
+        """The place that `source` names; raises Unobtainable when it names none."""
+        if source.startswith(builtin.PREFIX):
+            return BuiltinModel(source.removeprefix(builtin.PREFIX), self.builtin_models)
+        if source.startswith(hub_model.PREFIX):
+            return HubModel.named(self.hub, source)
+        if source.startswith(("/", "~")):
+            return LocalFolder(source)
+        raise Unobtainable(
+            f"{source!r} names no place of models: write builtin:NAME, hf:OWNER/NAME[@REVISION], or a folder's "
+            "whole path (/models/llama)"
+        )

@@ -1,0 +1,1 @@
+"""The leader: what it decides, and the shell around it."""

@@ -1,0 +1,160 @@
+"""Turns commands and facts into fenced decisions, keeps the KV state, heals the cluster."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from contextlib import aclosing, suppress
+
+from msgspec import Struct
+
+from actors.actor import Actor, forever, handles
+from actors.master.complaints import Complaints
+from actors.master.decisions import Ripe, backoff_s, decide, heal
+from bus.bus import Bus
+from bus.errors import BusAway, Fenced
+from bus.lease import Holder, Lease, node_lease
+from schemas.commands import Done, LoadModel, MasterCommand, RestartInstance, UnloadModel
+from schemas.events import Decided, LeaderElected
+from schemas.ids import InstanceId, NodeId
+from schemas.refused import Refused
+
+CONFIRM_S = 0.3
+"""How long a node may be without a lease before it is lost: log and leases are two streams."""
+
+
+class Heal(Struct, frozen=True):
+    """To itself: something may have changed."""
+
+
+class Master(Actor):
+    """One reign: it lasts as long as the lease, and every decision is fenced by the log.
+
+    Raises `LeaseLost`, `Fenced` or `BusAway` when it can no longer know that it leads.
+    """
+
+    messages = MasterCommand
+    own_messages = Heal
+
+    def __init__(self, bus: Bus, lease: Lease) -> None:
+        super().__init__(bus, inbox=bus.subjects.master)
+        self._lease = lease
+        self._term = 0
+        self._last = 0
+        self._leases: Mapping[str, Holder] | None = None
+        self._complaints = Complaints()
+        self._next_look: asyncio.TimerHandle | None = None
+
+    async def setup(self) -> None:
+        """Ascend: the first act of a leader is to say so in the log, after all that was decided before."""
+        while not self._term:
+            self._last = await self.bus.log.last_decision()
+            state = await self.bus.view.until(lambda state: state.seq >= self._last)
+            term = max(self._lease.revision, state.leader.term + 1 if state.leader else 0)
+            with suppress(Fenced):  # an earlier leader's last decision came between
+                await self._append(LeaderElected(node=self.bus.node, term=term), term)
+                self._term = term
+        self.logger.info("master.ascended", term=self._term, seq=self._last)
+
+    async def teardown(self) -> None:
+        if self._next_look is not None:
+            self._next_look.cancel()
+
+    @handles(LoadModel)
+    async def load_model(self, order: LoadModel) -> Struct:
+        return await self._carry_out(order)
+
+    @handles(UnloadModel)
+    async def unload_model(self, order: UnloadModel) -> Struct:
+        return await self._carry_out(order)
+
+    @handles(RestartInstance)
+    async def restart_instance(self, order: RestartInstance) -> Struct:
+        return await self._carry_out(order)
+
+    @handles(Heal)
+    async def heal(self, _: Heal) -> None:
+        """Mend until nothing is left to be mended now."""
+        while self._leases is not None and (events := heal(self.bus.view.state, self._ripe())):
+            await self._decide(events)
+
+    @forever
+    async def watch_state(self) -> None:
+        async with aclosing(self.bus.view.states()) as states:
+            async for _ in states:
+                self.tell(Heal())
+
+    @forever
+    async def watch_leases(self) -> None:
+        async with aclosing(self.bus.leases.holders()) as pictures:
+            async for held in pictures:
+                self._leases = held
+                self.tell(Heal())
+
+    @forever
+    async def snapshot(self) -> None:
+        self.bus.snapshots.forget()
+        async with aclosing(self.bus.view.states()) as states:
+            async for state in states:
+                try:
+                    await self.bus.snapshots.write(state)
+                except BusAway:
+                    await self.bus.until_connected()
+
+    async def _carry_out(self, order: MasterCommand) -> Done | Refused:
+        events = decide(self.bus.view.state, order)
+        if isinstance(events, Refused):
+            self.logger.info("command.refused", command=type(order).__name__, reason=events.reason)
+            return events
+        await self._decide(events)
+        self.tell(Heal())
+        return Done(seq=self._last)
+
+    async def _decide(self, events: list[Decided]) -> None:
+        for event in events:
+            await self._append(event, self._term)
+        await self.bus.view.until(lambda state: state.seq >= self._last)
+
+    async def _append(self, event: Decided, term: int) -> None:
+        self._lease.require_valid()
+        self._last = await self.bus.log.decide(event, term, after=self._last)
+        self.logger.info("event.decided", event_kind=type(event).__name__, id=event.entity_id, seq=self._last)
+
+    def _ripe(self) -> Ripe:
+        """What has lasted for long enough; looks again when the next complaint is due."""
+        now = time.monotonic()
+        lost = {f"node {node}": self._grace_s() for node in self._without_lease()}
+        failed = {
+            f"instance {instance.id}.{instance.attempt}": backoff_s(instance.failures)
+            for instance in self.bus.view.state.instances.values()
+            if instance.status == "failed" and instance.retryable
+        }
+        ripe, wait_s = self._complaints.ripe(lost | failed, now)
+        self._look_again(wait_s)
+        return Ripe(
+            lost=frozenset(NodeId(name.split(" ", 1)[1]) for name in ripe if name in lost),
+            failed=frozenset(
+                InstanceId(name.split(" ", 1)[1].rsplit(".", 1)[0]) for name in ripe if name in failed
+            ),
+        )
+
+    def _without_lease(self) -> list[NodeId]:
+        leases = self._leases or {}
+        return [
+            node.id
+            for node in self.bus.view.state.nodes.values()
+            if node.alive
+            and (
+                (holder := leases.get(node_lease(node.id))) is None or holder.incarnation != node.incarnation
+            )
+        ]
+
+    def _grace_s(self) -> float:
+        """After the bus was away every lease may have run out: nodes get time to return."""
+        return CONFIRM_S if self.bus.connection.steady_s > 2 * self._lease.ttl_s else self._lease.ttl_s
+
+    def _look_again(self, wait_s: float | None) -> None:
+        if self._next_look is not None:
+            self._next_look.cancel()
+            self._next_look = None
+        if wait_s is not None:
+            self._next_look = asyncio.get_running_loop().call_later(wait_s + 0.01, self.tell, Heal())

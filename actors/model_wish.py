@@ -1,0 +1,74 @@
+"""What people call a model, turned into what the cluster is asked for."""
+
+import re
+from pathlib import Path
+
+from schemas.ids import ModelId, NodeId
+from schemas.model import EngineName, ModelSpec, SimulatedSpeed
+from schemas.nearest import did_you_mean
+
+BUILTIN = ("guide",)
+_HUB = re.compile(r"(?:hf:)?(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
+
+
+class UnknownModel(Exception):
+    """A name that is neither a built-in model, nor a folder, nor a model on the hub."""
+
+
+def wish(
+    text: str,
+    *,
+    model_id: str = "",
+    replicas: int = 1,
+    context: int | None = None,
+    engine: EngineName = "mlx",
+    node: NodeId | None = None,
+    here: NodeId | None = None,
+    simulated: SimulatedSpeed | None = None,
+) -> ModelSpec:
+    """The model that `text` names: `guide`, a folder, or `OWNER/NAME[@REVISION]` on the hub.
+
+    A folder is bound to `here`, the node that has it, unless `node` says another. Raises `UnknownModel`.
+    """
+    called, source = name_and_source(text)
+    return ModelSpec(
+        id=ModelId(model_id or called),
+        source=source,
+        replicas=replicas,
+        engine=engine,
+        context=context,
+        node=node or (here if source.startswith("/") else None),
+        simulated=simulated,
+    )
+
+
+def name_and_source(text: str) -> tuple[str, str]:
+    """How the model is called unless somebody says otherwise, and where its files come from."""
+    builtin = text.removeprefix("builtin:")
+    if builtin in BUILTIN:
+        return builtin, f"builtin:{builtin}"
+    folder = Path(text).expanduser()
+    if text and folder.is_dir():
+        return folder.resolve().name, str(folder.resolve())
+    if folder.is_absolute() or text.startswith((".", "~")) or folder.is_file():
+        raise UnknownModel(f"{text!r} is no folder here{_siblings(folder)}")
+    hub = _HUB.fullmatch(text)
+    if hub is None:
+        raise UnknownModel(_sentence(text))
+    revision = f"@{hub['revision']}" if hub["revision"] else ""
+    return hub["repo"], f"hf:{hub['repo']}{revision}"
+
+
+def _siblings(folder: Path) -> str:
+    if folder.is_file():
+        return "; it is a file, and a model is the folder around it"
+    names = [entry.name for entry in folder.parent.iterdir()] if folder.parent.is_dir() else []
+    return did_you_mean(folder.name, names)
+
+
+def _sentence(text: str) -> str:
+    guess = did_you_mean(text, BUILTIN) or "."
+    return (
+        f"{text!r} is no model that this version brings{guess} "
+        "A model is `guide`, a folder such as ./my-model, or OWNER/NAME[@REVISION] on the hub."
+    )

@@ -1,0 +1,223 @@
+"""The composition root: one process that runs some of the actors, and knows them all."""
+
+import asyncio
+import gc
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from secrets import token_hex
+
+import structlog
+
+from actors.downloader.downloader import Downloader
+from actors.downloader.sources.hub import HubAccess
+from actors.election import Election
+from actors.ensemble import Ensemble
+from actors.journal import keep_journal
+from actors.machine.beats import sample_load, send_beats
+from actors.machine.data_folder import DataFolder
+from actors.machine.node_info import NodeInfo
+from actors.machine.profile import measure_profile
+from actors.master.master import Master
+from actors.membership import Membership, TwinNode, require_no_twin
+from actors.model_wish import wish
+from actors.receptionist import Receptionist
+from actors.settings import Settings
+from actors.threads import in_thread
+from actors.version import VERSION
+from actors.worker.watchdog import Patience
+from actors.worker.worker import Worker
+from api.server import AddressUnusable, Api
+from api.settings import ApiSettings
+from bus.bus import Bus
+from bus.commands import command
+from bus.errors import BusError
+from bus.lease import Holder, Lease
+from bus.server import Server
+from schemas.commands import LoadModel
+from schemas.events import NodeJoined
+from schemas.ids import InstanceId
+from schemas.model import ModelSpec
+from schemas.node import Beat, NodeProfile
+from schemas.refused import Refused
+
+log = structlog.get_logger()
+
+BUILTIN = {"guide": Path(__file__).parent / "engine" / "guide" / "model"}
+"""Models that come with the program, by name."""
+OnReady = Callable[[NodeInfo], None]
+
+
+class CannotStart(Exception):
+    """The API cannot take its port, or a node of this name runs already; a sentence with the way out."""
+
+
+async def run_node(settings: Settings, on_ready: OnReady) -> int:
+    """Run a node until SIGINT, SIGTERM or `StopNode`; returns the exit code.
+
+    Raises DataFolderError, `PortTaken`, `CannotStart`, `UnusableServer`, `BusAway` or UnknownModel when it
+    cannot start; each is a sentence with the way out.
+    """
+    keep_journal(settings.log_level, settings.log_format)
+    async with AsyncExitStack() as stack:
+        node = await Node.open(settings, stack)
+        return await node.live(on_ready)
+
+
+class Node:
+    """What a node's actors share, and how they are made."""
+
+    def __init__(self, settings: Settings, folder: DataFolder, bus: Bus, profile: NodeProfile) -> None:
+        self._settings = settings
+        self._folder = folder
+        self._bus = bus
+        self._profile = profile
+        self._holder = Holder(node=bus.node, incarnation=token_hex(4))
+        self._ensemble = Ensemble()
+        self._api = Api(bus, bus.node, api_settings(settings)) if "api" in settings.roles else None
+        self._models = [wish(text, here=bus.node) for text in settings.models]
+
+    @classmethod
+    async def open(cls, settings: Settings, stack: AsyncExitStack) -> "Node":
+        """Take the data folder and the ports, reach the bus; what was taken is given back with `stack`."""
+        folder = DataFolder.open(settings.data_dir)
+        stack.callback(folder.close)
+        measuring = asyncio.create_task(in_thread(measure_profile))
+        server = None if settings.nats else Server(folder.nats, port=settings.nats_port)
+        if server is not None:
+            await server.start()
+            stack.push_async_callback(server.stop)
+        url = server.url if server is not None else settings.nats
+        bus = await Bus.connect(
+            url, settings.cluster, f"node-{settings.name}", folder.node_id(), lease_ttl_s=settings.lease_ttl_s
+        )
+        stack.push_async_callback(bus.close)
+        node = cls(settings, folder, bus, await measuring)
+        stack.push_async_callback(node._ensemble.close)
+        if node._api is not None:
+            try:
+                node._api.bind()
+            except AddressUnusable as failure:
+                raise CannotStart(str(failure)) from failure
+        if server is not None:
+            node._ensemble.start("server", server.watch)
+        return node
+
+    async def live(self, on_ready: OnReady) -> int:
+        """Start the actors, say when they are ready, and wait for the end."""
+        self._listen_to_signals()
+        try:
+            await require_no_twin(self._bus, self._holder)
+        except TwinNode as twin:
+            raise CannotStart(str(twin)) from twin
+        await self._bus.view.start()
+        self._start_actors()
+        starting = asyncio.create_task(self._become_ready(on_ready))
+        failure = await self._ensemble.until_over()
+        starting.cancel()
+        await asyncio.wait([starting])
+        if failure:
+            log.error("node.failed", reason=failure)
+        return 1 if failure else 0
+
+    def _start_actors(self) -> None:
+        start, bus, roles = self._ensemble.start, self._bus, self._settings.roles
+        start("membership", lambda: Membership(bus, self._joining()).run())
+        start("receptionist", lambda: Receptionist(bus, self._ensemble.stop).run())
+        start("beats", lambda: send_beats(bus, bus.node, self._sample))
+        if "master" in roles:
+            start("election", lambda: Election(bus, self._holder, self._lead).run())
+        if "worker" in roles:
+            start("downloader", lambda: Downloader(bus, self._folder.models, BUILTIN, hub=self._hub()).run())
+            start("worker", lambda: self._worker().run())
+        if self._api is not None:
+            start("api", self._api.run)
+
+    def _worker(self) -> Worker:
+        bus, logs, level = self._bus, self._folder.logs, self._settings.log_level
+        return Worker(bus, bus.connection.url, logs, self._patience(), level)
+
+    def _lead(self, lease: Lease) -> Awaitable[None]:
+        return Master(self._bus, lease).run()
+
+    async def _become_ready(self, on_ready: OnReady) -> None:
+        me = self._bus.node
+        await self._bus.view.until(lambda state: state.leader and me in state.nodes, timeout_s=None)
+        if self._api is not None:
+            await self._api.serving.wait()
+        for spec in self._models:
+            await self._wish(spec)
+        gc.collect()
+        gc.freeze()  # what is here now stays: collections need not look at it while requests come and go
+        info = self._info()
+        self._folder.announce(info)
+        on_ready(info)
+
+    async def _wish(self, spec: ModelSpec) -> None:
+        """What was asked for is loaded; the built-in default only where the cluster has nothing yet."""
+        known = self._bus.view.state.models
+        if spec.id in known or (self._settings.models == Settings().models and known):
+            return
+        try:
+            answer = await command(self._bus, LoadModel(spec=spec), deadline_s=30.0)
+        except BusError as away:
+            answer = Refused("unavailable", str(away))
+        if isinstance(answer, Refused):
+            log.error("model.refused", model=spec.id, reason=answer.reason)
+
+    def _joining(self) -> NodeJoined:
+        return NodeJoined(
+            node=self._bus.node,
+            incarnation=self._holder.incarnation,
+            name=self._settings.name,
+            profile=self._profile,
+            roles=self._settings.roles,
+            version=VERSION,
+            api_url=self._api.url if self._api is not None else "",
+        )
+
+    def _info(self) -> NodeInfo:
+        return NodeInfo(
+            node_id=self._bus.node,
+            pid=os.getpid(),
+            nats_url=self._bus.connection.url,
+            api_url=self._api.url if self._api is not None else "",
+            name=self._settings.name,
+            cluster=self._settings.cluster,
+            version=VERSION,
+        )
+
+    def _sample(self) -> Beat:
+        carried = [
+            InstanceId(i.id) for i in self._bus.view.state.instances.values() if self._bus.node in i.nodes
+        ]
+        return sample_load(self._bus.node, carried)
+
+    def _hub(self) -> HubAccess:
+        return HubAccess(url=self._settings.hub_url, token=self._settings.hub_token)
+
+    def _patience(self) -> Patience:
+        settings = self._settings
+        return Patience(
+            start_s=settings.runner_start_s, load_s=settings.runner_load_s, step_s=settings.step_s
+        )
+
+    def _listen_to_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._ensemble.stop)
+
+
+def api_settings(settings: Settings) -> ApiSettings:
+    """What of a node's settings the API is told."""
+    return ApiSettings(
+        host=settings.api_host,
+        port=settings.api_port,
+        max_body_bytes=settings.max_body_bytes,
+        max_requests=settings.max_requests,
+        wait_deadline_s=settings.wait_deadline_s,
+        silence_deadline_s=settings.silence_deadline_s,
+        stop_grace_s=settings.stop_s,
+    )

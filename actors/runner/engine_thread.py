@@ -1,0 +1,116 @@
+"""The one thread that an engine lives on, and the loop's way to it."""
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import structlog
+
+from actors.engine.port import Engine, LoadStage
+from actors.runner.vitals import Vitals
+from schemas.chunks import Chunk
+from schemas.ids import RequestId
+from schemas.instance import RunnerStatus
+from schemas.task import Task
+
+log = structlog.get_logger()
+
+UNDELIVERED_STEPS = 64
+"""An engine that is this far ahead of the loop waits for it."""
+
+Order = Callable[[Engine], None]
+OnStage = Callable[[RunnerStatus, int], None]
+"""(status, slots), called on the loop."""
+OnChunks = Callable[[list[Chunk]], None]
+"""A whole step's chunks, called on the loop."""
+
+
+class EngineThread:
+    """Makes an engine, loads it, and steps it while there is work; every call on it happens there."""
+
+    def __init__(self, make: Callable[[], Engine], on_stage: OnStage, on_chunks: OnChunks) -> None:
+        self.vitals = Vitals()
+        self._make = make
+        self._on_stage = on_stage
+        self._on_chunks = on_chunks
+        self._engine: Engine | None = None
+        self._orders: deque[Order] = deque()
+        self._news = threading.Event()
+        self._room = threading.Semaphore(UNDELIVERED_STEPS)
+        self._leaving = False
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="engine")
+        self._loop = asyncio.get_running_loop()
+
+    def start(self) -> asyncio.Future[None]:
+        """The engine's life, which carries whatever ended it: EngineLoadError, or what was not foreseen."""
+        return self._loop.run_in_executor(self._pool, self._live)
+
+    def add(self, task: Task) -> None:
+        self._order(lambda engine: engine.add(task))
+
+    def cancel(self, request: RequestId, attempt: int) -> None:
+        self._order(lambda engine: engine.cancel(request, attempt))
+
+    def leave(self) -> None:
+        """End after the step that runs; nothing is finished."""
+        self._leaving = True
+        self._pool.shutdown(wait=False)
+        self._room.release()
+        self._wake()
+
+    def _order(self, order: Order) -> None:
+        self._orders.append(order)
+        self._wake()
+
+    def _wake(self) -> None:
+        self._news.set()
+        if self._engine is not None:
+            self._engine.wake()
+
+    def _live(self) -> None:
+        engine = self._prepared()
+        try:
+            while not self._leaving:
+                self._news.clear()
+                while self._orders:
+                    self._orders.popleft()(engine)
+                if engine.idle:
+                    self._news.wait()
+                else:
+                    self._step(engine)
+        finally:
+            engine.close()
+
+    def _prepared(self) -> Engine:
+        self.vitals.step_begins()
+        self._tell_stage("loading", 0)
+        engine = self._make()
+        engine.load(self._note_stage)
+        self._tell_stage("warming", 0)
+        engine.warm()
+        self.vitals.prepared()
+        self._engine = engine
+        self._tell_stage("ready", engine.slots)
+        return engine
+
+    def _step(self, engine: Engine) -> None:
+        self.vitals.step_begins()
+        chunks = engine.step()
+        self.vitals.step_ended()
+        if chunks:
+            self._room.acquire()
+            if not self._leaving:
+                self._loop.call_soon_threadsafe(self._deliver, chunks)
+
+    def _deliver(self, chunks: list[Chunk]) -> None:
+        self._room.release()
+        self._on_chunks(chunks)
+
+    def _tell_stage(self, status: RunnerStatus, slots: int) -> None:
+        if not self._leaving:
+            self._loop.call_soon_threadsafe(self._on_stage, status, slots)
+
+    def _note_stage(self, stage: LoadStage) -> None:
+        log.info("engine.loading", stage=stage)

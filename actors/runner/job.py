@@ -1,0 +1,40 @@
+"""What a worker and the runner process that it starts say to each other, beside the bus.
+
+The worker starts `python -m actors.runner` and writes one line of JSON to its stdin: the `RunnerJob`. It then keeps
+stdin open: when that closes, the worker is gone, and the runner leaves too. On stdout the runner says at most one
+line of JSON, its `LastWords`, and exits with 1; stderr is its log. SIGTERM makes it leave with 0; it finishes
+nothing, as the owners of its requests send them elsewhere.
+"""
+
+from typing import Literal
+
+from msgspec import Struct
+
+from schemas.ids import InstanceId, NodeId
+from schemas.model import ModelSpec
+
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+
+class RunnerJob(Struct, frozen=True, kw_only=True):
+    """One life of one shard: everything that its process must know."""
+
+    nats_url: str
+    cluster: str
+    node: NodeId
+    instance: InstanceId
+    attempt: int
+    """The instance's attempt: stands in every report and every answer."""
+    spec: ModelSpec
+    path: str
+    """Folder of the model's files on this node."""
+    rank: int = 0
+    pulse_s: float = 1.0
+    log_level: LogLevel = "info"
+
+
+class LastWords(Struct, frozen=True, kw_only=True):
+    """Why a runner ends by itself, as a sentence for people."""
+
+    failed: str
+    retryable: bool

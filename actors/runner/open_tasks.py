@@ -1,0 +1,74 @@
+"""The requests that a runner has taken up, by attempt, and the room that is left."""
+
+import asyncio
+
+from msgspec import Struct
+
+from schemas.ids import RequestId
+from schemas.task import Task
+
+REMEMBERED = 4096
+"""Ended attempts that are still known, so that a repeated offer starts nothing."""
+
+AttemptKey = tuple[RequestId, int]
+
+
+class OpenTask(Struct):
+    """An attempt that is taken up and not ended."""
+
+    task: Task
+    cancelled: bool = False
+
+
+class OpenTasks:
+    """At most `slots` at once."""
+
+    def __init__(self) -> None:
+        self.slots = 0
+        self._open: dict[AttemptKey, OpenTask] = {}
+        self._known: dict[AttemptKey, None] = {}
+        self._room = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    @property
+    def full(self) -> bool:
+        return len(self._open) >= self.slots
+
+    def make_room(self, slots: int) -> None:
+        """The engine is ready for this many at once."""
+        self.slots = slots
+        self._note_room()
+
+    async def until_room(self) -> None:
+        await self._room.wait()
+
+    def knows(self, task: Task) -> bool:
+        """Whether this very attempt was taken up before, and perhaps ended since."""
+        return (task.request, task.attempt) in self._known
+
+    def take(self, task: Task) -> None:
+        key = (task.request, task.attempt)
+        self._open[key] = OpenTask(task)
+        self._known[key] = None
+        if len(self._known) > REMEMBERED:
+            del self._known[next(iter(self._known))]
+        self._note_room()
+
+    def find(self, request: RequestId, attempt: int) -> OpenTask | None:
+        return self._open.get((request, attempt))
+
+    def close(self, request: RequestId, attempt: int) -> None:
+        self._open.pop((request, attempt), None)
+        self._note_room()
+
+    def of(self, request: RequestId) -> list[OpenTask]:
+        """Its open attempts: one, or more for a moment while its owner moves on."""
+        return [each for each in self._open.values() if each.task.request == request]
+
+    def _note_room(self) -> None:
+        if self.full:
+            self._room.clear()
+        else:
+            self._room.set()

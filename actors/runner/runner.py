@@ -1,0 +1,207 @@
+"""The runner: takes offered and queued tasks to its engine, and sends what the engine makes of them."""
+
+import asyncio
+import gc
+import time
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from actors.engine.factory import Wanted, make_engine
+from actors.engine.port import Engine, Origin
+from actors.runner.engine_thread import EngineThread
+from actors.runner.job import RunnerJob
+from actors.runner.open_tasks import OpenTasks
+from actors.runner.outbox import Outbox
+from bus.bus import Bus
+from bus.errors import BlobMissing, BusAway, BusError
+from schemas.chunks import Chunk, Failed, FailureCode
+from schemas.events import RunnerReported
+from schemas.instance import RunnerStatus
+from schemas.refused import Refused
+from schemas.task import Accepted, Cancel, OfferAnswer, Task
+from schemas.unreadable import UNREADABLE
+
+log = structlog.get_logger()
+
+CONNECT_S = 30.0
+"""How long the bus may be away while a runner starts; seconds."""
+Stage = tuple[RunnerStatus, int]
+
+
+class Runner:
+    """One life of one shard; `run` until it fails or is cancelled."""
+
+    def __init__(self, job: RunnerJob, bus: Bus) -> None:
+        self._job = job
+        self._bus = bus
+        self._log = log.bind(node=job.node, instance=job.instance, attempt=job.attempt)
+        self._tasks = OpenTasks()
+        self._stages: asyncio.Queue[Stage] = asyncio.Queue()
+        self._engine = EngineThread(self._make_engine, self._come_to, self._send)
+        self._outbox = Outbox(bus, self._tasks, self._engine.vitals)
+        self._cancels = msgspec.json.Decoder(Cancel)
+        self._children: asyncio.TaskGroup | None = None
+
+    async def run(self) -> None:
+        """Raises what ended the engine: EngineLoadError, or what nobody foresaw."""
+        subjects = self._bus.subjects
+        life = self._engine.start()
+        try:
+            async with (
+                self._bus.serving(subjects.run(self._job.instance), Task, self.offered, packed=True),
+                self._bus.listening(subjects.cancels, self._cancelled),
+                asyncio.TaskGroup() as self._children,
+            ):
+                self._children.create_task(_until(life))
+                self._children.create_task(self._report())
+                self._children.create_task(self._pulse())
+                self._children.create_task(self._pull())
+        finally:
+            self._engine.leave()
+
+    def _make_engine(self) -> Engine:
+        job = self._job
+        return make_engine(
+            Wanted(
+                engine=job.spec.engine,
+                folder=Path(job.path),
+                origin=Origin(job.instance, job.node, job.attempt),
+                context=job.spec.context,
+                speed=job.spec.simulated,
+            )
+        )
+
+    def _come_to(self, status: RunnerStatus, slots: int) -> None:
+        if status == "ready":
+            gc.collect()
+            gc.freeze()  # what is here now stays: later collections need not look at it
+            self._tasks.make_room(slots)
+        self._stages.put_nowait((status, slots))
+
+    def _send(self, chunks: list[Chunk]) -> None:
+        self._outbox.send(chunks)
+
+    async def _report(self) -> None:
+        await self._record("starting", 0)
+        while True:
+            await self._record(*await self._stages.get())
+
+    async def _record(self, status: RunnerStatus, slots: int) -> None:
+        job = self._job
+        self._log.info("runner.status", status=status, slots=slots)
+        await self._bus.log.record(
+            RunnerReported(
+                instance=job.instance,
+                node=job.node,
+                attempt=job.attempt,
+                status=status,
+                rank=job.rank,
+                slots=slots,
+            )
+        )
+
+    async def _pulse(self) -> None:
+        job, loop = self._job, asyncio.get_running_loop()
+        subject, due = self._bus.subjects.pulse(job.node, job.instance), loop.time()
+        while True:
+            try:
+                pulse = self._engine.vitals.pulse(job.instance, job.attempt, len(self._tasks))
+                await self._bus.send(subject, pulse)
+            except BusAway:
+                await self._bus.until_connected()
+            due = max(due + job.pulse_s, loop.time())
+            await asyncio.sleep(due - loop.time())
+
+    async def offered(self, task: Task) -> OfferAnswer:
+        """Accepted while there is room; the same attempt again is accepted again, and not run twice."""
+        job = self._job
+        if task.model != job.spec.id:
+            return Refused("not_found", f"instance {job.instance} serves {job.spec.id}, not {task.model}")
+        if not self._tasks.knows(task):
+            self._give_up_others(task)
+            if self._tasks.full:
+                return Refused("busy", f"all {self._tasks.slots} slots of instance {job.instance} are in use")
+            self._take(task)
+        return Accepted(instance=job.instance, node=job.node, attempt=job.attempt)
+
+    async def _pull(self) -> None:
+        """From the work queue, while a slot is free."""
+        while True:
+            try:
+                async with self._bus.queue.pulls(self._job.spec.id) as pulls:
+                    while True:
+                        await self._tasks.until_room()
+                        pulled = await pulls.next()
+                        if self._tasks.full:
+                            await pulled.give_back()  # an offer was faster
+                            continue
+                        await pulled.take()
+                        if not self._tasks.knows(pulled.task):
+                            self._give_up_others(pulled.task)
+                            self._take(pulled.task)
+            except BusError as error:
+                self._log.warning("queue.away", reason=str(error))
+                await asyncio.sleep(0.2)
+                await self._bus.until_connected()
+
+    def _give_up_others(self, task: Task) -> None:
+        """The owner has moved on to this attempt: no chunk of another one is wanted."""
+        for other in self._tasks.of(task.request):
+            self._tasks.close(task.request, other.task.attempt)
+            self._engine.cancel(task.request, other.task.attempt)
+
+    def _take(self, task: Task) -> None:
+        self._tasks.take(task)
+        if task.deadline and task.deadline < time.time():
+            self._fail(task, "deadline", "nobody waits for this request any more: its deadline has passed")
+        elif task.payload:
+            assert self._children is not None
+            self._children.create_task(self._fetch(task))
+        else:
+            self._engine.add(task)
+
+    async def _fetch(self, task: Task) -> None:
+        """The prompt was too large for a message."""
+        try:
+            prompt = await self._bus.payloads.get(task.payload)
+        except BlobMissing:
+            self._fail(task, "bad_request", f"the prompt is not there any more: {task.payload}")
+        except BusAway as away:
+            self._fail(task, "unavailable", f"the prompt cannot be read: {away}")
+        else:
+            self._add_fetched(msgspec.structs.replace(task, prompt=prompt, payload=""))
+
+    def _add_fetched(self, task: Task) -> None:
+        """Its owner may have moved on, or cancelled, meanwhile."""
+        still_open = self._tasks.find(task.request, task.attempt)
+        if still_open is not None:
+            self._engine.add(task)
+            if still_open.cancelled:
+                self._engine.cancel(task.request, task.attempt)
+
+    def _fail(self, task: Task, code: FailureCode, reason: str) -> None:
+        self._send([Failed(task.request, task.attempt, code, reason)])
+
+    def _cancelled(self, payload: bytes, _subject: str) -> None:
+        try:
+            cancel = self._cancels.decode(payload)
+        except UNREADABLE as garbage:
+            self._bus.note_garbage(self._bus.subjects.cancels, garbage)
+            return
+        for open_task in self._tasks.of(cancel.request):
+            if cancel.attempt in (0, open_task.task.attempt):
+                open_task.cancelled = True
+                self._engine.cancel(cancel.request, open_task.task.attempt)
+
+
+async def _until(life: asyncio.Future[None]) -> None:
+    await life
+
+
+async def connect(job: RunnerJob) -> Bus:
+    """The runner's own connection; raises BusAway when there is no bus."""
+    return await Bus.connect(
+        job.nats_url, job.cluster, f"runner-{job.instance}", job.node, deadline_s=CONNECT_S
+    )

@@ -1,0 +1,172 @@
+"""What a node is told when it starts, and where: a flag, else a `TROUPE_*` variable, else `troupe.toml`."""
+
+import os
+import platform
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta, Struct
+
+from actors.setting_sources import Given, SettingsError, from_environ, from_file, from_flags
+from schemas.node import Role
+
+FILE_NAME = "troupe.toml"
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
+"""0: any free one."""
+Seconds = Annotated[float, Meta(gt=0, le=7 * 86_400)]
+_URL = re.compile(r"(nats|tls|ws|wss)://[^\s/]+")
+
+
+class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that can be told to `actors up`."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=64)] = ""
+    """What people call this node; the machine's name unless told otherwise."""
+    cluster: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,32}$")] = "troupe"
+    nats: str = ""
+    """URL of somebody else's NATS server; empty: this node runs its own."""
+    nats_port: Port = 4222
+    api_host: Annotated[str, Meta(min_length=1)] = "127.0.0.1"
+    api_port: Port = 8000
+    data_dir: Path = Path("~/.troupe")
+    models: tuple[str, ...] = ("guide",)
+    """Loaded at the start: `guide`, a folder, or `OWNER/NAME[@REVISION]` on the hub."""
+    no_api: bool = False
+    no_worker: bool = False
+    no_master: bool = False
+    api_only: bool = False
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["console", "json"] = "console"
+    lease_ttl_s: Annotated[float, Meta(ge=1, le=300)] = 3.0
+    """A leader or node that is silent this long has lost its lease."""
+    max_body_bytes: Annotated[int, Meta(ge=1024)] = 8 * 1024 * 1024
+    """Largest HTTP request that the API reads."""
+    max_requests: Annotated[int, Meta(ge=1)] = 4096
+    """Requests that one API owns at once; more are answered 429."""
+    wait_deadline_s: Seconds = 600.0
+    """A request that no runner has taken up after this long (model loading, all busy) is given up."""
+    silence_deadline_s: Seconds = 120.0
+    """A request that runs, but brings no token for this long, is given up."""
+    runner_start_s: Seconds = 60.0
+    """Longest time for a runner process to report in."""
+    runner_load_s: Seconds = 1800.0
+    """Longest time for a runner to load and warm up its model."""
+    step_s: Seconds = 60.0
+    """An engine step that takes longer without using the processor is stuck."""
+    stop_s: Seconds = 10.0
+    """Time for what runs when the node is told to stop; after it, the rest is cut."""
+    hub_url: str = ""
+    """Address of the model hub; empty: huggingface-hub's own (`HF_ENDPOINT`, or huggingface.co)."""
+    hub_token: str = ""
+    """In whose name the hub is asked, for gated models; empty: what `hf auth login` saved, for its own hub only."""
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        """What this node takes part in."""
+        if self.api_only:
+            return ("api",)
+        without: Mapping[Role, bool] = {
+            "master": self.no_master,
+            "worker": self.no_worker,
+            "api": self.no_api,
+        }
+        return tuple(role for role, absent in without.items() if not absent)
+
+
+FIELDS: Mapping[str, Any] = get_type_hints(Settings, include_extras=True)
+
+
+def load_settings(
+    flags: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+) -> Settings:
+    """The settings of this process; `flags` hold only what was given on the command line."""
+    environ = os.environ if environ is None else environ
+    folder = Path.cwd() if folder is None else folder
+    given = {**from_environ(environ, FIELDS), **from_flags(flags or {})}
+    found = _find_file(environ, folder, given)
+    if found is not None:
+        given = {**_anchored(from_file(found, FIELDS), found.parent), **given}
+    settings = Settings(**{name: _convert(name, one) for name, one in given.items()})
+    return _checked(_completed(settings, folder))
+
+
+def wants_tracebacks() -> bool:
+    """Whether `TROUPE_DEBUG` asks for tracebacks."""
+    return os.environ.get("TROUPE_DEBUG", "").lower() not in {"", "0", "false"}
+
+
+def _find_file(environ: Mapping[str, str], folder: Path, given: Mapping[str, Given]) -> Path | None:
+    """`TROUPE_CONFIG`, else the first of `troupe.toml` here and in the data folder."""
+    named = environ.get("TROUPE_CONFIG")
+    if named:
+        return folder / Path(named).expanduser()
+    data_dir = _convert("data_dir", given["data_dir"]) if "data_dir" in given else Settings().data_dir
+    candidates = (folder / FILE_NAME, folder / data_dir.expanduser() / FILE_NAME)
+    return next((candidate for candidate in candidates if candidate.is_file()), None)
+
+
+def _anchored(given: dict[str, Given], folder: Path) -> dict[str, Given]:
+    """With a data folder that is relative to the file's folder, not to where the command runs."""
+    if "data_dir" not in given:
+        return given
+    absolute = folder / _convert("data_dir", given["data_dir"]).expanduser()
+    return {**given, "data_dir": Given(absolute, given["data_dir"].where)}
+
+
+def _convert(name: str, given: Given) -> Any:
+    if name == "data_dir":
+        return _folder(given)
+    try:
+        return msgspec.convert(given.value, FIELDS[name], strict=False)
+    except msgspec.ValidationError as error:
+        expected = _expected(name, str(error))
+        raise SettingsError(f"{given.where} is {given.value!r}, which cannot be used: {expected}") from error
+
+
+def _folder(given: Given) -> Path:
+    if isinstance(given.value, Path):
+        return given.value
+    if not isinstance(given.value, str) or not given.value:
+        raise SettingsError(f"{given.where} is {given.value!r}, which is no folder's name")
+    return Path(given.value)
+
+
+def _expected(name: str, problem: str) -> str:
+    """What would have been right, in words."""
+    if name == "cluster":
+        return "a cluster's name is 1 to 32 letters, digits, '-' and '_'"
+    if get_origin(FIELDS[name]) is Literal:
+        return f"it is one of {', '.join(get_args(FIELDS[name]))}"
+    return "e" + problem[1:].replace("`", "") if problem.startswith("Expected") else problem
+
+
+def _completed(settings: Settings, folder: Path) -> Settings:
+    """With what has no fixed default filled in, and the data folder absolute."""
+    nats = settings.nats if "://" in settings.nats or not settings.nats else f"nats://{settings.nats}"
+    return msgspec.structs.replace(
+        settings,
+        name=settings.name or platform.node().split(".")[0] or "node",
+        nats=nats,
+        data_dir=folder / settings.data_dir.expanduser(),
+    )
+
+
+def _checked(settings: Settings) -> Settings:
+    for problem in _problems(settings):
+        raise SettingsError(problem)
+    return settings
+
+
+def _problems(settings: Settings) -> Iterator[str]:
+    if settings.nats and not _URL.fullmatch(settings.nats):
+        yield f"{settings.nats!r} is no address of a NATS server; one looks like nats://host:4222"
+    if settings.api_only and settings.no_api:
+        yield "api_only and no_api together leave nothing to run; give one of them"
+    if not settings.roles:
+        yield "no_api, no_worker and no_master together leave nothing to run; leave one of them out"

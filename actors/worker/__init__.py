@@ -1,0 +1,1 @@
+"""The worker: runner processes, carried and watched."""

@@ -1,0 +1,129 @@
+"""A runner's process as its worker sees it: started, listened to, stopped, and its last words."""
+
+import asyncio
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+import structlog
+from msgspec import Struct
+
+from actors.runner.job import LastWords, RunnerJob
+
+log = structlog.get_logger()
+
+TAIL_LINES = 30
+LONGEST_LINE = 2000
+
+
+class Ending(Struct, frozen=True):
+    """Why a runner is no more."""
+
+    reason: str
+    retryable: bool
+    diagnostics: str
+
+
+class RunnerProcess:
+    """One `python -m actors.runner`; its stderr goes to a log file, and its last lines are kept."""
+
+    def __init__(self, process: Process, log_file: Path) -> None:
+        self._process = process
+        self._log_file = log_file
+        self._tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self._last_words: LastWords | None = None
+        self._listeners = asyncio.gather(self._read_errors(), self._read_words())
+
+    @classmethod
+    async def start(cls, job: RunnerJob, log_file: Path) -> "RunnerProcess":
+        """The job goes in by stdin, so that no credentials stand in the list of processes."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "actors.runner",
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=PIPE,
+            start_new_session=True,
+        )
+        runner = cls(process, log_file)
+        assert process.stdin is not None
+        process.stdin.write(msgspec.json.encode(job) + b"\n")
+        with suppress(ConnectionError):  # it died at once: `ended` tells why
+            await process.stdin.drain()
+        return runner
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    async def ended(self) -> Ending:
+        """Wait until it is gone."""
+        status = await self._process.wait()
+        await self._listeners
+        diagnostics = "\n".join(self._tail)
+        if self._last_words is not None:
+            return Ending(self._last_words.failed, self._last_words.retryable, diagnostics)
+        return Ending(_fate(status), True, diagnostics)
+
+    async def stop(self, deadline_s: float) -> None:
+        """SIGTERM, and SIGKILL when it is not gone after `deadline_s` seconds."""
+        if self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                self._process.terminate()
+            try:
+                async with asyncio.timeout(deadline_s):
+                    await self._process.wait()
+            except TimeoutError:
+                self.kill()
+        await self._process.wait()
+        await self._listeners
+
+    def kill(self) -> None:
+        """End it now, also when it is stopped or stuck in a kernel of the accelerator."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+    async def _read_errors(self) -> None:
+        assert self._process.stderr is not None
+        self._log_file.parent.mkdir(parents=True, exist_ok=True)
+        with self._log_file.open("ab") as kept:
+            async for line in _lines(self._process.stderr):
+                with suppress(OSError):  # a full disk must not end a runner
+                    kept.write(line + b"\n")
+                    kept.flush()
+                self._tail.append(line.decode(errors="replace")[:LONGEST_LINE])
+
+    async def _read_words(self) -> None:
+        assert self._process.stdout is not None
+        async for line in _lines(self._process.stdout):
+            with suppress(msgspec.MsgspecError):
+                self._last_words = msgspec.json.decode(line, type=LastWords)
+
+
+async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    """Lines of any length, cut at the reader's limit rather than refused."""
+    rest = b""
+    while block := await stream.read(65_536):
+        *whole, rest = (rest + block).split(b"\n")
+        for line in whole:
+            yield line
+        if len(rest) > 65_536:
+            yield rest
+            rest = b""
+    if rest:
+        yield rest
+
+
+def _fate(status: int) -> str:
+    if status < 0:
+        name = signal.Signals(-status).name
+        hint = " (out of memory?)" if name == "SIGKILL" else ""
+        return f"the runner was killed by {name}{hint}"
+    return f"the runner ended by itself with exit status {status}"

@@ -1,0 +1,186 @@
+"""Looking at a cluster: its state was put into the log of a real bus by hand."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Any
+
+import msgspec
+import pytest
+
+from bus.bus import Bus
+from bus.server import Server
+from schemas.events import (
+    InstancePlaced,
+    LeaderElected,
+    ModelDescribed,
+    ModelDesired,
+    NodeLost,
+    RunnerReported,
+)
+from schemas.ids import InstanceId, ModelId, NodeId
+from schemas.instance import Shard
+from schemas.model import ModelCard, ModelSpec
+from schemas.node import Beat
+from tests.cli.command import HERE, Ran, actors, environment
+from tests.facts import joined
+
+Look = Callable[..., Awaitable[Ran]]
+GUIDE = ModelSpec(id=ModelId("guide"), source="builtin:guide")
+OTHER = ModelSpec(id=ModelId("org/other"), source="hf:org/other")
+CARD = ModelCard(
+    architecture="llama",
+    parameters=1_234_567,
+    weights_bytes=5_000_000,
+    vocabulary=768,
+    context=512,
+    eos_ids=(2,),
+    artifact="guide",
+)
+
+
+@pytest.fixture
+async def cluster(bus: Bus) -> Bus:
+    """Two nodes, of which one was lost; a model that is ready, and one that waits. Ten events."""
+    n1, first = NodeId("n1"), InstanceId("i1")
+    await bus.log.record(joined("n1", name="hera", api_url="http://127.0.0.1:8123"))
+    await bus.log.record(joined("n2", name="zeus"))
+    seq = await bus.log.decide(LeaderElected(node=n1, term=7), 7, 0)
+    seq = await bus.log.decide(ModelDesired(spec=GUIDE), 7, seq)
+    seq = await bus.log.decide(InstancePlaced(instance=first, spec=GUIDE, shards=(Shard(node=n1),)), 7, seq)
+    await bus.log.record(ModelDescribed(model=GUIDE.id, source=GUIDE.source, card=CARD))
+    await bus.log.record(RunnerReported(instance=first, node=n1, attempt=1, status="ready", slots=4))
+    seq = await bus.log.decide(ModelDesired(spec=OTHER), 7, seq)
+    await bus.log.decide(NodeLost(node=NodeId("n2"), incarnation="one", why="its lease ran out"), 7, seq)
+    await bus.send_raw("troupe.evt.seen.thing.x", b'{"type": "FromTheFuture", "x": 1}')
+    await bus.view.until(lambda state: state.seq == 10)
+    return bus
+
+
+@pytest.fixture
+def look(cluster: Bus, nats_server: Server) -> Look:
+    async def run(*arguments: str) -> Ran:
+        ran = await actors(*arguments, "--nats", nats_server.url)
+        assert (ran.code, ran.err) == (0, "")
+        return ran
+
+    return run
+
+
+async def test_status_for_people_and_for_programs(look: Look) -> None:
+    told = (await look("status")).out
+    assert "leader  hera (term 7)" in told
+    assert "nodes   hera  + 1 lost" in told
+    assert "http://127.0.0.1:8123" in told
+    found = (await look("status", "--json")).json
+    assert (found["cluster"], found["seq"], found["leader"]["name"]) == ("troupe", 10, "hera")
+    assert [node["alive"] for node in found["nodes"]] == [True, False]
+
+
+async def test_models_say_how_far_they_are_and_what_they_are(look: Look) -> None:
+    rows = {row["id"]: row for row in (await look("models", "--json")).json}
+    assert (rows["guide"]["stage"], rows["guide"]["parameters"], rows["guide"]["context"]) == (
+        "ready",
+        1234567,
+        512,
+    )
+    assert rows["org/other"]["stage"] == "waiting"
+    told = (await look("models")).out
+    assert "1.2M" in told
+    assert "4.8 MiB" in told
+
+
+async def test_nodes_show_the_load_that_they_tell(look: Look, cluster: Bus) -> None:
+    beat = Beat(node=NodeId("n1"), cpu_percent=42.0, memory_used_bytes=2**30, memory_free_bytes=2**30)
+
+    async def beats() -> None:
+        while True:
+            await cluster.send_raw(cluster.subjects.beat(NodeId("n0")), b"garbage")
+            await cluster.send(cluster.subjects.beat(beat.node), beat)
+            await asyncio.wait([silence], timeout=0.02)
+
+    silence = asyncio.get_running_loop().create_future()
+    beating = asyncio.create_task(beats())
+    hera, zeus = (await look("nodes", "--json")).json
+    beating.cancel()
+    assert (hera["name"], hera["beat"]["cpu_percent"], hera["leader"]) == ("hera", 42.0, True)
+    assert (zeus["name"], zeus["beat"], zeus["why"]) == ("zeus", None, "its lease ran out")
+
+
+async def test_nodes_that_say_nothing_are_shown_without_load(look: Look) -> None:
+    told = (await look("nodes")).out
+    assert "hera *" in told
+    assert "lost: its lease ran out" in told
+    assert (await look("nodes", "--no-load", "--json")).json[0]["beat"] is None
+
+
+async def test_instances_are_listed(look: Look) -> None:
+    (one,) = (await look("instances", "--json")).json
+    assert (one["id"], one["model"], one["status"], one["nodes"], one["slots"]) == (
+        "i1",
+        "guide",
+        "ready",
+        ["hera"],
+        4,
+    )
+    assert "i1" in (await look("instances")).out
+
+
+async def test_events_are_lines_of_json_and_of_text(look: Look) -> None:
+    lines = [msgspec.json.decode(line) for line in (await look("events", "--json")).out.splitlines()]
+    assert [line["seq"] for line in lines] == list(range(1, 11))
+    assert [line["decided"] for line in lines[:3]] == [False, False, True]
+    assert lines[2]["event"] == {"type": "LeaderElected", "node": "n1", "term": 7}
+    assert lines[9]["event"] == {"type": "FromTheFuture", "x": 1}
+    told = (await look("events")).out.splitlines()
+    assert "InstancePlaced   instance=i1 spec=guide" in told[4]
+
+
+async def test_events_begin_where_they_are_told(look: Look) -> None:
+    assert len((await look("events", "--after", "7", "--json")).out.splitlines()) == 3
+    assert len((await look("events", "--last", "2", "--json")).out.splitlines()) == 2
+    assert (await look("events", "--after", "10")).out == ""
+
+
+async def test_events_are_followed_until_somebody_stops_it(cluster: Bus, nats_server: Server) -> None:
+    async with aclosing(follow(nats_server.url, "--after", "9")) as lines:
+        assert (await anext(lines))["seq"] == 10
+        await cluster.log.record(joined("n3"))
+        assert (await anext(lines))["event"]["node"] == "n3"
+
+
+async def follow(url: str, *more: str) -> AsyncGenerator[Any]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "actors.cli", "events", "--follow", "--json", "--nats", url, *more),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=environment(),
+        cwd=HERE,
+    )
+    assert process.stdout is not None
+    try:
+        while line := await asyncio.wait_for(process.stdout.readline(), 30):
+            yield msgspec.json.decode(line)
+    finally:
+        process.send_signal(signal.SIGINT)
+        _, err = await process.communicate()
+        assert (process.returncode, err) == (130, b"")
+
+
+async def test_a_wrong_clusters_name_is_answered_with_the_right_one(
+    cluster: Bus, nats_server: Server
+) -> None:
+    ran = await actors("status", "--nats", nats_server.url, "--cluster", "troup")
+    assert ran.code == 3
+    assert "carries no cluster named 'troup'; did you mean 'troupe'?" in ran.err
+    ran = await actors("status", "--nats", nats_server.url, "--cluster", "a b")
+    assert (ran.code, "1 to 32 letters" in ran.err) == (2, True)
+
+
+async def test_looking_makes_no_cluster(nats_server: Server) -> None:
+    for _ in range(2):
+        ran = await actors("status", "--nats", nats_server.url)
+        assert (ran.code, "carries no cluster named 'troupe'" in ran.err) == (3, True)

@@ -1,0 +1,23 @@
+"""A process that fetches one model and says how far it is: `python -m tests.downloader.fetching URL SOURCE FOLDER`."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+from actors.downloader.sources.hub import Hub, HubAccess
+from actors.downloader.sources.hub_model import HubModel
+from actors.downloader.sources.source import Progress
+
+
+class Spoken(Progress):
+    """Says each number of bytes that is on the disk."""
+
+    def add(self, count: int) -> None:
+        super().add(count)
+        print(self.bytes_done, flush=True)
+
+
+if __name__ == "__main__":
+    url, source, folder = sys.argv[1:]
+    model = HubModel.named(Hub(HubAccess(url=url), Path(folder)), source)
+    print(asyncio.run(model.fetch(Spoken())))

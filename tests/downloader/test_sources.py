@@ -1,0 +1,47 @@
+"""Places that need no network."""
+
+from pathlib import Path
+
+import pytest
+
+from actors.downloader.sources.hub import HubAccess
+from actors.downloader.sources.source import Progress, Unobtainable
+from actors.downloader.sources.sources import Sources
+
+
+@pytest.fixture
+def sources(llama: Path, tmp_path: Path) -> Sources:
+    builtin = {"guide": llama, "gone": tmp_path / "gone"}
+    return Sources(tmp_path / "models", builtin, HubAccess(url="http://127.0.0.1:9"))
+
+
+async def test_a_builtin_model_is_used_in_place(sources: Sources, llama: Path) -> None:
+    assert await sources.named("builtin:guide").fetch(Progress()) == llama
+
+
+async def test_a_folder_is_used_in_place(sources: Sources, llama: Path) -> None:
+    assert await sources.named(str(llama)).fetch(Progress()) == llama
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("builtin:giude", "did you mean builtin:guide"),
+        ("builtin:x", "there is guide, gone"),
+        ("builtin:gone", "missing from this installation"),
+        ("/no/such/folder", "the folder /no/such/folder is not on this node"),
+        ("models/llama", "'models/llama' names no place of models: write builtin:NAME"),
+        ("hf:", "write hf:OWNER/NAME"),
+        ("hf:../../etc", "write hf:OWNER/NAME"),
+        ("hf:a/b/c", "write hf:OWNER/NAME"),
+        ("hf:a/..", "write hf:OWNER/NAME"),
+    ],
+)
+async def test_a_name_that_is_none_says_the_way_out(sources: Sources, source: str, says: str) -> None:
+    with pytest.raises(Unobtainable, match=says):
+        await sources.named(source).fetch(Progress())
+
+
+async def test_a_file_is_no_folder(sources: Sources, llama: Path) -> None:
+    with pytest.raises(Unobtainable, match="name the folder"):
+        await sources.named(str(llama / "model.safetensors")).fetch(Progress())

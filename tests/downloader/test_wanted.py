@@ -1,0 +1,44 @@
+"""Which models a node needs, as a pure function of the state."""
+
+from actors.downloader.wanted import Life, Wanted, wanted
+from schemas.ids import InstanceId, ModelId, NodeId
+from schemas.instance import Instance, Shard
+from schemas.model import ModelSpec
+from schemas.state import Model, State
+
+HERE, ME = NodeId("here"), ModelId("me")
+
+
+def instance(name: str, seq: int, source: str = "/a", node: str = HERE, attempt: int = 1) -> Instance:
+    spec = ModelSpec(id=ME, source=source)
+    shards = (Shard(node=NodeId(node)),)
+    return Instance(seq=seq, id=InstanceId(name), spec=spec, shards=shards, attempt=attempt)
+
+
+def lives(**attempts: int) -> frozenset[Life]:
+    return frozenset((InstanceId(name), attempt) for name, attempt in attempts.items())
+
+
+def state(*instances: Instance, desired: str = "") -> State:
+    models = {ME: Model(seq=1, spec=ModelSpec(id=ME, source=desired))} if desired else {}
+    return State(instances={one.id: one for one in instances}, models=models)
+
+
+def test_what_is_placed_elsewhere_is_not_wanted() -> None:
+    assert wanted(state(instance("i1", 2, node="there")), HERE) == {}
+
+
+def test_all_lives_of_a_model_are_served_at_once() -> None:
+    both = state(instance("i1", 2), instance("i2", 3, attempt=4))
+    assert wanted(both, HERE) == {ME: Wanted("/a", lives(i1=1, i2=4))}
+
+
+def test_the_source_that_is_desired_now_counts() -> None:
+    both = (instance("old", 9, "/a"), instance("new", 3, "/b"))
+    assert wanted(state(*both, desired="/b"), HERE) == {ME: Wanted("/b", lives(new=1))}
+
+
+def test_else_the_source_of_the_latest_instance_counts() -> None:
+    both = (instance("old", 2, "/a"), instance("new", 3, "/b"))
+    assert wanted(state(*both), HERE)[ME].source == "/b"
+    assert wanted(state(*both, desired="/c"), HERE)[ME].source == "/b"

@@ -1,0 +1,177 @@
+"""What the leader decides, as pure functions: for generated clusters, healing ends, and ends well."""
+
+from itertools import count
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actors.master.complaints import Complaints
+from actors.master.decisions import Ripe, backoff_s, decide, heal, is_alive
+from actors.master.placement import NoPlace, Placement, place
+from schemas.commands import LoadModel, RestartInstance, UnloadModel
+from schemas.events import (
+    Decided,
+    InstancePlaced,
+    InstanceRetried,
+    ModelDescribed,
+    ModelDesired,
+    NodeJoined,
+    NodeLeft,
+    NodeLost,
+    Recorded,
+    RunnerReported,
+)
+from schemas.ids import InstanceId, ModelId, NodeId
+from schemas.instance import Shard
+from schemas.model import ModelCard, ModelSpec
+from schemas.refused import Refused
+from schemas.state import State, apply, replay
+from tests.facts import GIB, joined, profile
+from tests.schemas.histories import histories
+
+GUIDE = ModelSpec(id=ModelId("guide"), source="builtin:guide")
+EVERYTHING = Ripe()
+
+
+def after(state: State, *events: Decided | NodeJoined | NodeLeft | RunnerReported | ModelDescribed) -> State:
+    for event in events:
+        state = apply(state, Recorded(seq=state.seq + 1, time=float(state.seq), event=event))  # type: ignore[arg-type]
+    return state
+
+
+def healed(state: State, ripe: Ripe, most_rounds: int = 100) -> State:
+    ids = (InstanceId(f"new{number}") for number in count())
+    for _ in range(most_rounds):
+        events = heal(state, ripe, lambda: next(ids))
+        if not events:
+            return state
+        state = after(state, *events)
+    raise AssertionError("healing does not end")
+
+
+@given(histories(), st.sets(st.sampled_from([NodeId("n1"), NodeId("n2")])), st.booleans())
+def test_healing_ends_with_what_is_wished_for(
+    history: list[Recorded], lost: set[NodeId], retry: bool
+) -> None:
+    state = replay(history)
+    failed = (
+        frozenset(i.id for i in state.instances.values() if i.status == "failed") if retry else frozenset()
+    )
+    state = healed(state, Ripe(lost=frozenset(lost), failed=failed))
+    assert not any(node.alive and node.id in lost for node in state.nodes.values())
+    workers = [node for node in state.nodes.values() if node.alive and "worker" in node.roles]
+    for instance in state.instances.values():
+        assert instance.spec.id in state.models
+    for model in state.models.values():
+        there = state.instances_of(model.spec.id)
+        assert len(there) <= model.spec.replicas
+        if workers:
+            assert len(there) == model.spec.replicas
+            assert all(is_alive(node, state) for instance in there for node in instance.nodes)
+
+
+@given(histories())
+def test_healing_a_healthy_cluster_decides_nothing(history: list[Recorded]) -> None:
+    state = healed(replay(history), EVERYTHING)
+    assert heal(state, EVERYTHING) == []
+
+
+@given(histories(), st.builds(LoadModel, spec=st.just(GUIDE)))
+def test_a_command_twice_is_a_command_once(history: list[Recorded], order: LoadModel) -> None:
+    state = replay(history)
+    events = decide(state, order)
+    assert not isinstance(events, Refused)
+    state = after(state, *events)
+    again = decide(state, order)
+    assert not isinstance(again, Refused)
+    assert not any(isinstance(event, ModelDesired) for event in again)
+
+
+def test_unloading_what_is_not_loaded_names_the_nearest() -> None:
+    state = after(State(), ModelDesired(spec=GUIDE))
+    assert decide(state, UnloadModel(model=ModelId("guid"))) == Refused(
+        "not_found", "there is no model guid; did you mean 'guide'?"
+    )
+
+
+def test_a_lost_nodes_instance_goes_where_a_node_is_left() -> None:
+    state = healed(after(State(), joined("n1"), ModelDesired(spec=GUIDE)), EVERYTHING)
+    [instance] = state.instances.values()
+    state = after(state, joined("n2"))
+    [lost] = heal(state, Ripe(lost=frozenset({NodeId("n1")})))
+    assert lost == NodeLost(node=NodeId("n1"), incarnation="one", why="its lease ran out")
+    [moved] = heal(after(state, lost), EVERYTHING)
+    assert isinstance(moved, InstanceRetried)
+    assert (moved.instance, moved.attempt, moved.shards[0].node) == (instance.id, 2, "n2")
+
+
+def test_a_failure_that_cannot_heal_waits_for_a_person() -> None:
+    state = healed(after(State(), joined("n1"), ModelDesired(spec=GUIDE)), EVERYTHING)
+    [instance] = state.instances.values()
+    report = RunnerReported(
+        instance=instance.id, node=NodeId("n1"), attempt=1, status="failed", reason="no file", retryable=False
+    )
+    state = after(state, report)
+    assert heal(state, EVERYTHING) == []
+    events = decide(state, LoadModel(spec=GUIDE))
+    assert isinstance(events, list) and isinstance(events[0], InstanceRetried)
+
+
+def test_places_are_where_memory_is_and_copies_are_spread() -> None:
+    card = ModelCard(
+        architecture="llama",
+        parameters=1,
+        weights_bytes=10 * GIB,
+        vocabulary=8,
+        context=16,
+        eos_ids=(0,),
+        artifact="a",
+    )
+    described = ModelDescribed(model=GUIDE.id, source=GUIDE.source, card=card)
+    small, large = joined("small", profile=profile(8 * GIB)), joined("large", profile=profile(64 * GIB))
+    state = after(State(), small, described)
+    refused = place(GUIDE, state)
+    assert isinstance(refused, NoPlace) and str(12 * GIB) in refused.reason
+    state = after(state, large)
+    placement = place(GUIDE, state)
+    assert isinstance(placement, Placement) and placement.shards[0].node == "large"
+    state = after(state, joined("other", profile=profile(64 * GIB)))
+    state = after(state, InstancePlaced(instance=InstanceId("i"), spec=GUIDE, shards=placement.shards))
+    placement = place(GUIDE, state)
+    assert isinstance(placement, Placement) and placement.shards[0].node == "other"
+
+
+def test_no_worker_is_said() -> None:
+    refused = place(GUIDE, after(State(), joined("n1", roles=("api",))))
+    assert refused == NoPlace("no node with a worker is there: start one with `actors up`")
+
+
+def test_backoff_grows_to_a_bound() -> None:
+    assert [backoff_s(failures) for failures in (0, 1, 2, 3, 4)] == [0, 0, 0.5, 1, 2]
+    assert backoff_s(10_000) == 30
+
+
+@given(st.lists(st.tuples(st.floats(0, 10), st.sets(st.sampled_from("abc"))), max_size=20))
+def test_a_complaint_is_ripe_when_it_was_made_without_pause_for_its_delay(
+    steps: list[tuple[float, set[str]]],
+) -> None:
+    complaints, since, now = Complaints(), dict[str, float](), 0.0
+    for pause, made in steps:
+        now += pause
+        since = {name: since.get(name, now) for name in made}
+        ripe, again_s = complaints.ripe(dict.fromkeys(made, 5.0), now)
+        assert ripe == {name for name in made if since[name] + 5.0 - now <= 0}
+        assert again_s is None or again_s > 0
+
+
+def test_a_restart_that_has_no_place_is_refused() -> None:
+    instance = InstanceId("i")
+    state = after(
+        State(),
+        joined("n1"),
+        ModelDesired(spec=GUIDE),
+        InstancePlaced(instance=instance, spec=GUIDE, shards=(Shard(node=NodeId("n1")),)),
+        NodeLost(node=NodeId("n1"), incarnation="one", why="its lease ran out"),
+    )
+    refused = decide(state, RestartInstance(instance=instance))
+    assert isinstance(refused, Refused) and "no node with a worker" in refused.reason
