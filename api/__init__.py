@@ -1,0 +1,1 @@
+"""The HTTP door of a cluster: the Litestar application and the owner of requests."""

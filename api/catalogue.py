@@ -1,0 +1,93 @@
+"""What the cluster's state says about the models that clients may name."""
+
+from msgspec import Struct
+
+from api.errors import ApiError, unavailable, unknown_model
+from schemas.ids import InstanceId, ModelId
+from schemas.instance import Instance
+from schemas.model import ModelCard, ModelSpec
+from schemas.state import State
+
+LOADING_RETRY_S = 10.0
+"""When to ask again for a model that was still loading; seconds."""
+LOST_RETRY_S = 1.0
+"""When to ask again after a runner was lost: another may be ready; seconds."""
+
+
+class Described(Struct, frozen=True):
+    """A model that can be given prompts."""
+
+    spec: ModelSpec
+    card: ModelCard
+
+    @property
+    def context(self) -> int:
+        """Most tokens of prompt and answer together."""
+        return min(self.spec.context or self.card.context, self.card.context)
+
+
+class Placement(Struct, frozen=True):
+    """Who works on a request: an instance, and which life of its runner."""
+
+    instance: InstanceId
+    attempt: int
+
+
+def described(state: State, name: str) -> Described | None:
+    """The model called `name`; None while nobody has read its files; raises `ApiError` (404) if unknown."""
+    model = state.models.get(ModelId(name))
+    if model is None:
+        raise unknown_model(name, state.models)
+    card = state.cards.get(model.spec.id)
+    if card is None or card.source != model.spec.source:
+        return None
+    return Described(model.spec, card.card)
+
+
+def ready_instances(state: State, model: ModelId) -> list[Instance]:
+    return [
+        instance
+        for instance in state.instances_of(model)
+        if instance.status == "ready" and not _dead_node(state, instance)
+    ]
+
+
+def _dead_node(state: State, instance: Instance) -> str | None:
+    """The node whose loss ended the instance, if one did."""
+    for node_id in instance.nodes:
+        node = state.nodes.get(node_id)
+        if node is not None and not node.alive:
+            return node.name or node_id
+    return None
+
+
+def hopeless(state: State, model: ModelId) -> ApiError | None:
+    """Why it is no use to wait for `model`: unloaded, without replicas, or failed for good everywhere."""
+    if model not in state.models:
+        return unknown_model(model, state.models)
+    instances = state.instances_of(model)
+    if not instances and not state.models[model].spec.replicas:
+        return unavailable(
+            f"The model '{model}' has no replicas: load it again with one or more.", 60.0, "no_replicas"
+        )
+    if not instances or any(instance.status != "failed" or instance.retryable for instance in instances):
+        return None
+    reason = instances[0].reason or "no reason was given"
+    return unavailable(f"The model '{model}' cannot be loaded: {reason}", 60.0, "model_failed")
+
+
+def lost(state: State, placement: Placement, *, known: bool) -> ApiError | None:
+    """Why nothing more will come from there; `known`: the instance was in the state before."""
+    instance = state.instances.get(placement.instance)
+    if instance is None:
+        return _lost("its instance was stopped") if known else None
+    if instance.attempt > placement.attempt:
+        return _lost(f"its runner was started afresh ({instance.reason or 'no reason was given'})")
+    if instance.attempt == placement.attempt and instance.status == "failed":
+        return _lost(f"its runner failed: {instance.reason or 'no reason was given'}")
+    dead = _dead_node(state, instance)
+    return None if dead is None else _lost(f"the node {dead} was lost")
+
+
+def _lost(why: str) -> ApiError:
+    return unavailable(f"The answer broke off: {why}. Send the request again.", LOST_RETRY_S, "runner_lost")

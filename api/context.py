@@ -1,0 +1,26 @@
+"""What every route of one API actor works with."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+from api.artifacts import Artifacts
+from api.generation import Generations
+from api.prompt import Prompts
+from api.requests import Requests
+from api.settings import ApiSettings
+from bus.bus import Bus
+
+
+class Context:
+    """Built once for each life of an API actor."""
+
+    def __init__(self, bus: Bus, settings: ApiSettings) -> None:
+        self.bus = bus
+        self.settings = settings
+        self.threads = ThreadPoolExecutor(settings.threads, thread_name_prefix="api")
+        self.requests = Requests(bus, settings)
+        artifacts = Artifacts(bus.artifacts, self.threads, settings.artifacts)
+        prompts = Prompts(bus, artifacts, self.threads, settings.inline_chars)
+        self.generations = Generations(self.requests, prompts, bus.view)
+
+    def close(self) -> None:
+        self.threads.shutdown(wait=False, cancel_futures=True)

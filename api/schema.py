@@ -1,0 +1,171 @@
+"""`GET /schema`: the OpenAPI document, made of the same Structs that are read and written."""
+
+from typing import Any
+
+import msgspec
+from litestar import Response, get
+from litestar.handlers import HTTPRouteHandler
+from msgspec import Struct
+
+from api.cluster import ModelStatus, WishedModel
+from api.health import Health
+from api.parameters import NEUTRAL, NEUTRAL_MESSAGE, NEUTRAL_OPTION, NEUTRAL_PART, Neutral
+from schemas.commands import Done
+from schemas.events import KnownEvent
+from schemas.openai import ChatCompletion, ChatCompletionChunk, ChatRequest, ErrorBody, ModelList, ModelObject
+from schemas.state import State
+
+Document = dict[str, Any]
+
+
+class ShownEvent(Struct, frozen=True):
+    """What `/cluster/events` sends: `Recorded`, but for events of versions that this one does not know."""
+
+    seq: int
+    time: float
+    event: KnownEvent
+    term: int = 0
+    by: str = ""
+
+
+TYPES = (
+    ChatRequest,
+    ChatCompletion,
+    ChatCompletionChunk,
+    ErrorBody,
+    ModelList,
+    ModelObject,
+    Health,
+    State,
+    ShownEvent,
+    ModelStatus,
+    WishedModel,
+    Done,
+)
+UNBUILT: dict[str, dict[str, Neutral]] = {
+    "ChatRequest": NEUTRAL,
+    "StreamOptions": NEUTRAL_OPTION,
+    "Message": NEUTRAL_MESSAGE,
+    "Part": NEUTRAL_PART,
+}
+
+
+def schema_routes() -> list[HTTPRouteHandler]:
+    """The route of the document."""
+    document = msgspec.json.encode(openapi())
+
+    @get("/schema", sync_to_thread=False)
+    def schema() -> Response[bytes]:
+        return Response(document, media_type="application/json")
+
+    return [schema]
+
+
+def openapi() -> Document:
+    """OpenAPI 3.1, of every path."""
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Troupe",
+            "version": "1",
+            "description": "A cluster of actors that serves language models.",
+        },
+        "paths": paths(),
+        "components": {"schemas": components()},
+    }
+
+
+def components() -> Document:
+    """All types; fields that are not built show their neutral values and the reason."""
+    _, found = msgspec.json.schema_components(TYPES, ref_template="#/components/schemas/{name}")
+    for name, neutral in UNBUILT.items():
+        for field, (values, why) in neutral.items():
+            found[name]["properties"][field] = {"enum": list(values), "description": f"Not supported: {why}."}
+    found["Part"]["properties"]["type"] = {"enum": ["text"]}
+    found["Part"]["required"] = ["type", "text"]
+    found["Message"]["properties"]["role"] = {"enum": ["system", "developer", "user", "assistant"]}
+    found["Message"]["required"] = ["role", "content"]
+    return found
+
+
+def paths() -> Document:
+    chat = {
+        "200": {
+            "description": "The answer: whole, or with `stream` as events that end with `[DONE]`.",
+            "content": {
+                "application/json": {"schema": _ref("ChatCompletion")},
+                "text/event-stream": {"schema": _ref("ChatCompletionChunk")},
+            },
+        }
+    }
+    name = [{"name": "name", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}]
+    return {
+        "/v1/chat/completions": {
+            "post": _operation("complete", "Answer a chat.", chat, [400, 404, 413, 429, 500, 503, 504], body="ChatRequest")
+        },
+        "/v1/models": {"get": _operation("models", "All models.", _ok("ModelList"))},
+        "/v1/models/{name}": {"get": _operation("model", "One model.", _ok("ModelObject"), [404], name)},
+        "/health/live": {"get": _operation("live", "The process answers.", _ok("Health"))},
+        "/health/ready": {"get": _operation("ready", "It can serve.", _ok("Health") | _ok("Health", 503))},
+        "/cluster/state": {"get": _operation("state", "The cluster's state.", _ok("State"))},
+        "/cluster/events": {"get": _operation("events", "The cluster's log.", _EVENTS, [400, 503], _RANGE)},
+        "/cluster/models": {
+            "get": _operation("wishes", "Wished-for models and how far they are.", _ok("ModelStatus", many=True)),
+            "post": _operation("load", "Have a model served.", _ok("Done", 202), [400, 409, 413, 429, 503], body="WishedModel"),
+        },
+        "/cluster/models/{name}": {
+            "get": _operation("wish", "One model and how far it is.", _ok("ModelStatus"), [404], name),
+            "delete": _operation("unload", "Forget a model.", _ok("Done", 202), [404, 409, 503], name),
+        },
+        "/schema": {"get": _operation("schema", "This document.", {"200": {"description": "OpenAPI 3.1."}})},
+    }  # fmt: skip
+
+
+_EVENTS: Document = {
+    "200": {
+        "description": "Events of the log; the id of each is its sequence.",
+        "content": {"text/event-stream": {"schema": {"$ref": "#/components/schemas/ShownEvent"}}},
+    }
+}
+_RANGE: list[Document] = [
+    {"name": "after", "in": "query", "schema": {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}},
+    {"name": "follow", "in": "query", "schema": {"type": "boolean"}},
+    {
+        "name": "Last-Event-ID",
+        "in": "header",
+        "schema": {"type": "integer", "minimum": 0, "maximum": 2**63 - 1},
+    },
+]
+
+
+def _ref(name: str) -> Document:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _ok(name: str, status: int = 200, *, many: bool = False) -> Document:
+    schema = {"type": "array", "items": _ref(name)} if many else _ref(name)
+    return {str(status): {"description": name, "content": {"application/json": {"schema": schema}}}}
+
+
+def _operation(
+    name: str,
+    summary: str,
+    answers: Document,
+    errors: list[int] | None = None,
+    parameters: list[Document] | None = None,
+    body: str = "",
+) -> Document:
+    wrong = {
+        "description": "Refused; the message says why.",
+        "content": {"application/json": {"schema": _ref("ErrorBody")}},
+    }
+    operation: Document = {
+        "operationId": name,
+        "summary": summary,
+        "responses": answers | {str(status): wrong for status in errors or []},
+    }
+    if parameters:
+        operation["parameters"] = parameters
+    if body:
+        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": _ref(body)}}}
+    return operation
