@@ -33,6 +33,10 @@ class ModelSpec(Struct, frozen=True, kw_only=True):
     """Most tokens of prompt and answer together; None: what the model was made for."""
     node: NodeId | None = None
     """The only node that may carry it (a folder that only this node has)."""
+    slots: Annotated[int, Meta(ge=1, le=4096)] | None = None
+    """Sequences that run at once in an instance; None: what suits the node."""
+    cache_bytes: Annotated[int, Meta(ge=0)] | None = None
+    """Most memory of an instance for prefixes that are kept; None: what suits the node, 0: keep none."""
     simulated: SimulatedSpeed | None = None
 
 

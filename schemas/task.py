@@ -6,6 +6,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from schemas.chunks import FinishReason
 from schemas.ids import ApiId, InstanceId, ModelId, NodeId, RequestId
 from schemas.refused import Refused
 
@@ -30,20 +31,55 @@ def unpack_ids(raw: bytes) -> list[int]:
     return packed.tolist()
 
 
-class Sampling(Struct, frozen=True, kw_only=True):
-    """How the next token is chosen; equal values choose equal tokens at equal positions."""
+class Sampling(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How the next token is chosen; equal values choose equal tokens at equal positions.
+
+    In this order: biases and penalties change the logits, the temperature scales them, then `top_k`, `top_p` and
+    `min_p` each leave some of the likeliest tokens, and one of those is drawn.
+    """
 
     temperature: float = 1.0
+    """0: always the likeliest token."""
     top_p: float = 1.0
     seed: int = 0
     """64 bits; the key of a draw is made from (seed, sequence index, position)."""
+    top_k: int = 0
+    """Only that many of the likeliest tokens; 0: all."""
+    min_p: float = 0.0
+    """Only tokens with at least this share of the likeliest token's probability."""
+    presence_penalty: float = 0.0
+    """Taken from the logit of each token that the answer has already."""
+    frequency_penalty: float = 0.0
+    """Taken from a token's logit once for each time that the answer has it."""
+    repetition_penalty: float = 1.0
+    """Divides positive and multiplies negative logits of the tokens in prompt and answer."""
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    """(token id, what is added to its logit)."""
 
 
-class Task(Struct, frozen=True, kw_only=True, tag=True):
+class Grammar(Struct, frozen=True, kw_only=True):
+    """What the answer must be a sentence of; `source` is a JSON schema, a regular expression, or Lark."""
+
+    kind: Literal["json_schema", "regex", "lark"]
+    source: str
+
+
+class Made(Struct, frozen=True, array_like=True):
+    """What earlier attempts have made of one sequence: u32 ids, and why it is complete if it is."""
+
+    ids: bytes = b""
+    reason: FinishReason | None = None
+
+    @property
+    def count(self) -> int:
+        return len(self.ids) // 4
+
+
+class Task(Struct, frozen=True, kw_only=True, tag=True, omit_defaults=True):
     """One attempt at one request.
 
-    `prompt` holds the ids of the prompt followed by `offset` ids that earlier attempts have already made, so
-    that the position of the next token in its sequence is `offset`. `max_tokens` still counts from position 0.
+    A later attempt carries what the earlier ones have `made` of each sequence, and goes on from there: the
+    position of the next token is the count of those made. `max_tokens` and `min_tokens` count from position 0.
     """
 
     request: RequestId
@@ -58,13 +94,23 @@ class Task(Struct, frozen=True, kw_only=True, tag=True):
     """Ids that end the sequence and are not sent."""
     payload: str = ""
     """Name of the object in `troupe_payloads` that holds the prompt, when it is too large for a message."""
-    offset: int = 0
+    made: tuple[Made, ...] = ()
+    """One entry for each of the `n` sequences, or none at all on a first attempt."""
     n: int = 1
+    """Sequences, told apart by their index; they share the prompt."""
+    min_tokens: int = 0
+    """No token of `stop_ids` is chosen before this position."""
+    grammar: Grammar | None = None
     logprobs: int = -1
     """How many alternatives to report with each token; -1: no log-probabilities at all."""
     lane: Lane = "normal"
     deadline: float = 0.0
     """Unix time after which nobody waits for the answer any more; 0: none."""
+
+
+def made_of(task: Task) -> Made:
+    """What earlier attempts have made of a task with one sequence."""
+    return task.made[0] if task.made else Made()
 
 
 class Accepted(Struct, frozen=True, kw_only=True, tag=True):
@@ -85,3 +131,5 @@ class Cancel(Struct, frozen=True, kw_only=True, tag=True):
     request: RequestId
     attempt: int = 0
     """Only this attempt; 0: all."""
+    index: int | None = None
+    """Only this sequence of it; None: all."""

@@ -2,19 +2,19 @@
 
 import math
 
-from schemas.task import Task
+from schemas.task import Task, made_of
 
 MAX_LOGPROBS = 100
 
 
 def fault(task: Task, ids: list[int], vocabulary: int, context: int | None) -> str | None:
     """Why the task with these ids of prompt and earlier tokens cannot be run, with the numbers; None: it can."""
-    prompt = len(ids) - task.offset
+    prompt = len(ids) - made_of(task).count
     sampling = task.sampling
     if task.n != 1:
         return f"n is {task.n}, and this engine makes one answer for a request"
-    if task.offset < 0 or prompt < 1:
-        return f"the prompt is empty: {len(ids)} tokens, {task.offset} of which were made by earlier attempts"
+    if prompt < 1:
+        return "the prompt is empty"
     if task.max_tokens < 1:
         return f"max_tokens is {task.max_tokens}, and must be at least 1"
     if min(ids) < 0 or max(ids) >= vocabulary:

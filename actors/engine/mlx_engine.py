@@ -23,7 +23,7 @@ from actors.engine.port import EngineLoadError, Origin, Report
 from actors.engine.sequence import AnswerSequence, Decoder
 from schemas.chunks import Chunk, Failed, FailureCode, Started
 from schemas.ids import ApiId, ModelId, RequestId
-from schemas.task import Sampling, Task, pack_ids, unpack_ids
+from schemas.task import Sampling, Task, made_of, pack_ids, unpack_ids
 
 CPU_PREFILL_CHUNK = 256
 GPU_PREFILL_CHUNK = 1024
@@ -113,7 +113,7 @@ class MlxEngine:
 
     def add(self, task: Task) -> None:
         try:
-            ids = unpack_ids(task.prompt)
+            ids = unpack_ids(task.prompt + made_of(task).ids)
         except ValueError as error:
             return self._refuse(task, f"the prompt is no list of tokens: {sentence(error)}")
         wrong = fault(task, ids, self._vocabulary, self._context)
@@ -125,7 +125,9 @@ class MlxEngine:
         for waiting in [each for each in self._waiting if _meant(each.task, request, attempt)]:
             self._waiting.remove(waiting)
             task = waiting.task
-            self._chunks += ending(task, len(waiting.ids) - task.offset, task.offset, "cancelled")
+            self._chunks += ending(
+                task, len(waiting.ids) - made_of(task).count, made_of(task).count, "cancelled"
+            )
         running = self._running
         if running is not None and _meant(running.task, request, attempt):
             self._chunks += running.end("cancelled")

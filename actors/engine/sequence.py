@@ -13,7 +13,7 @@ from actors.engine.ending import ending
 from actors.engine.logprobs import Logprobs
 from actors.engine.sampler import chooser
 from schemas.chunks import Chunk, FinishReason, Prefilled, Timings, Tokens
-from schemas.task import Task
+from schemas.task import Task, made_of
 
 SHORT_TAIL = 32
 """The rest of a prompt goes through the model at once up to here; more would pay for too many unused logits."""
@@ -44,7 +44,7 @@ class AnswerSequence:
         self._choose = chooser(task.sampling, index=0)
         self._logprobs = Logprobs(task.logprobs) if task.logprobs >= 0 else None
         self._stop = frozenset(task.stop_ids)
-        self._position = task.offset
+        self._position = made_of(task).count
         self._read = 0
         self._decode: Step | None = None
         self._token: mx.array | None = None
@@ -113,4 +113,4 @@ class AnswerSequence:
         now = perf_counter()
         prefilled = self._prefilled or now
         timings = Timings(self._waited_s, prefilled - self._began, now - prefilled)
-        return ending(self.task, len(self._ids) - self.task.offset, self._position, reason, timings)
+        return ending(self.task, len(self._ids) - made_of(self.task).count, self._position, reason, timings)

@@ -20,7 +20,7 @@ from actors.engine.port import Origin, Report
 from schemas.chunks import Chunk, Failed, FinishReason, Prefilled, Started, Timings, Tokens
 from schemas.ids import RequestId
 from schemas.model import SimulatedSpeed
-from schemas.task import Task, unpack_ids
+from schemas.task import Task, made_of, unpack_ids
 
 SIGN_OF_LIFE_S = 0.5
 """Longest wait of one step while a prompt is read; seconds."""
@@ -78,15 +78,16 @@ class SimulatedEngine:
 
     def add(self, task: Task) -> None:
         try:
-            ids = unpack_ids(task.prompt)
+            ids = unpack_ids(task.prompt + made_of(task).ids)
         except ValueError as error:
             return self._refuse(task, f"the prompt is no list of tokens: {error}")
         wrong = fault(task, ids, self._nonsense.vocabulary, self._context)
         if wrong is not None:
             return self._refuse(task, wrong)
-        prompt = len(ids) - task.offset
-        start = self._nonsense.start(task.prompt[: 4 * prompt], task.sampling)
-        self._waiting.append(Run(task, prompt, monotonic(), 0.0, task.offset, start))
+        made = made_of(task).count
+        prompt = len(ids) - made
+        start = self._nonsense.start(task.prompt, task.sampling)
+        self._waiting.append(Run(task, prompt, monotonic(), 0.0, made, start))
 
     def cancel(self, request: RequestId, attempt: int) -> None:
         for runs in (self._waiting, self._prefilling, self._decoding):
@@ -119,7 +120,7 @@ class SimulatedEngine:
         joining, self._waiting = self._waiting[:free], self._waiting[free:]
         now = monotonic()
         for run in joining:
-            run.ready_at = now + (run.prompt + run.task.offset) / self._speed.prefill
+            run.ready_at = now + (run.prompt + made_of(run.task).count) / self._speed.prefill
             origin, task = self._origin, run.task
             self._chunks.append(
                 Started(task.request, task.attempt, origin.instance, origin.node, origin.attempt)
@@ -157,7 +158,7 @@ class SimulatedEngine:
 
     def _signs_of_life(self, now: float) -> Iterable[Chunk]:
         for run in self._prefilling:
-            total = run.prompt + run.task.offset
+            total = run.prompt + made_of(run.task).count
             done = max(0, total - int((run.ready_at - now) * self._speed.prefill))
             yield Prefilled(run.task.request, run.task.attempt, done, total)
 

@@ -9,8 +9,8 @@ import pytest
 from actors.engine.factory import Wanted, make_engine
 from actors.engine.port import Engine
 from schemas.chunks import Ended, Failed, Prefilled, SequenceEnded, Started, Tokens, Usage
-from schemas.task import pack_ids
-from tests.engine.running import ORIGIN, PROMPT, R1, STARTED, a_task, finish, ids, reasons, run, tokens
+from schemas.task import Made, pack_ids
+from tests.engine.running import ORIGIN, R1, STARTED, a_task, finish, ids, reasons, run, tokens
 
 LONG = [7 * at % 1000 + 2 for at in range(300)]
 
@@ -94,7 +94,7 @@ def test_a_later_attempt_goes_on_as_the_first_would_have(
     engine: Engine, sampling: dict[str, Any], done: int
 ) -> None:
     whole = ids(engine, max_tokens=40, **sampling)
-    chunks = run(engine, a_task(prompt=PROMPT + whole[:done], offset=done, max_tokens=40, **sampling))
+    chunks = run(engine, a_task(made=(Made(pack_ids(whole[:done])),), max_tokens=40, **sampling))
     assert tokens(chunks) == whole[done:]
     first = next(chunk for chunk in chunks if isinstance(chunk, Tokens))
     assert first.offset == done
@@ -102,7 +102,7 @@ def test_a_later_attempt_goes_on_as_the_first_would_have(
 
 
 def test_an_attempt_with_nothing_left_to_do_ends(engine: Engine) -> None:
-    chunks = run(engine, a_task(prompt=[*PROMPT, 9, 9], offset=2, max_tokens=2))
+    chunks = run(engine, a_task(made=(Made(pack_ids([9, 9])),), max_tokens=2))
     assert tokens(chunks) == [] and reasons(chunks) == ["length"]
 
 
@@ -160,7 +160,6 @@ def test_requests_take_turns(engine: Engine) -> None:
 
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"prompt": []}, "prompt is empty"),
-    ({"prompt": [1, 2], "offset": 2}, "prompt is empty"),
     ({"prompt": [1, 1024]}, "token 1024 is outside of the vocabulary, which has 1024 tokens"),
     ({"prompt": [2**32 - 1]}, "outside of the vocabulary"),
     ({"max_tokens": 508}, "5 tokens of prompt and 508 of answer are more than the context of 512 tokens"),
@@ -171,7 +170,6 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"temperature": -1.0}, "temperature is -1.0"),
     ({"top_p": 1.5}, "top_p is 1.5"),
     ({"logprobs": 5000}, "logprobs is 5000"),
-    ({"offset": -1}, "prompt is empty"),
 ]
 
 

@@ -10,6 +10,7 @@ from actors.engine.factory import Wanted, make_engine
 from actors.engine.port import Engine, EngineLoadError
 from schemas.chunks import Ended, Failed, Prefilled, Started
 from schemas.model import SimulatedSpeed
+from schemas.task import Made, pack_ids
 from tests.engine.running import ORIGIN, PROMPT, a_task, finish, ids, reasons, run, tokens
 from tests.models import tokenizer
 
@@ -36,7 +37,7 @@ def test_answers_are_printable_and_depend_on_the_prompt(llama: Path) -> None:
 def test_a_later_attempt_goes_on_as_the_first_would_have(llama: Path) -> None:
     engine = simulated(llama)
     whole = ids(engine, temperature=1.0, seed=-4)
-    rest = run(engine, a_task(prompt=PROMPT + whole[:4], offset=4, temperature=1.0, seed=-4))
+    rest = run(engine, a_task(prompt=PROMPT, made=(Made(pack_ids(whole[:4])),), temperature=1.0, seed=-4))
     assert tokens(rest) == whole[4:]
 
 

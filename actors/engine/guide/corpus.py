@@ -37,9 +37,9 @@ FIRST_SHARES: Shares = {"long repeat": 0.6, "add": 0.1, "count": 0.1, "reverse":
 EXERCISE_SHARES: Shares = {
     "guide": 0.16,
     "repeat": 0.10,
-    "count": 0.07,
-    "add": 0.30,
-    "reverse": 0.22,
+    "count": 0.12,
+    "add": 0.27,
+    "reverse": 0.20,
     "last word": 0.12,
     "capital": 0.03,
 }

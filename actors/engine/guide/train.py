@@ -45,15 +45,15 @@ class Course:
 
 
 SEED = 20
-MINUTES = 50.0
+MINUTES = 57.0
 BATCH_TOKENS = 2048
 MATRIX_RATE = 0.02
 REST_RATE = 3e-3
 COURSES = (
     Course(conversations, 3200, 4200, 1.0),
-    Course(exercises, 2600, 2600, 0.5),
-    Course(revision, 2400, 2400, 0.5),
-    Course(revision, 1200, 1200, 0.3),
+    Course(exercises, 2100, 2100, 0.5),
+    Course(revision, 2600, 2600, 0.5),
+    Course(revision, 900, 900, 0.3),
 )
 SAVE_EVERY = 400
 WARMUP = 0.02

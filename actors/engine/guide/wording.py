@@ -116,9 +116,9 @@ SYNONYMS = (
 
 def paraphrase(rng: random.Random, text: str) -> str:
     """Sometimes put other words of the same meaning, at the beginning and within."""
-    if rng.random() < 0.35:
+    if rng.random() < 0.4:
         text = reopen(rng, text)
-    if rng.random() < 0.2:
+    if rng.random() < 0.25:
         text = exchange_words(rng, text)
     return text
 
@@ -141,7 +141,7 @@ def exchange_words(rng: random.Random, text: str) -> str:
 def disturb(rng: random.Random, text: str) -> str:
     """Write a question the way one of many people would."""
     text = dress(rng, text)
-    if rng.random() < 0.25:
+    if rng.random() < 0.12:
         text = mistype(rng, text)
     return recase(rng, text) + rng.choice(MARKS)
 
@@ -158,9 +158,9 @@ def with_names(text: str) -> str:
 
 def dress(rng: random.Random, text: str) -> str:
     """Put politeness before, or after."""
-    if rng.random() < 0.2:
+    if rng.random() < 0.12:
         text = rng.choice(BEFORE) + text
-    if rng.random() < 0.15:
+    if rng.random() < 0.1:
         text += rng.choice(AFTER)
     return text
 
@@ -192,8 +192,8 @@ def recase(rng: random.Random, text: str) -> str:
     """Write a capital first, or none, or seldom capitals only."""
     draw = rng.random()
     if draw < 0.55:
-        named = with_names(text) if rng.random() < 0.6 else text
+        named = with_names(text) if rng.random() < 0.7 else text
         return named[:1].upper() + named[1:]
     if draw < 0.75:
         return text.lower()
-    return text.upper() if draw < 0.78 else text
+    return text.upper() if draw < 0.76 else text
