@@ -69,7 +69,14 @@ def read_artifact(raw: bytes) -> ChatTokenizer:
     special = special_tokens(configuration, _json(files, "special_tokens_map.json"))
     source = template_source(files, configuration)
     template = None if source is None else ChatTemplate(source, special)
-    return ChatTokenizer(Tokenizer.from_str(files["tokenizer.json"]), template)
+    return ChatTokenizer(_tokenizer(files["tokenizer.json"]), template)
+
+
+def _tokenizer(source: str) -> Tokenizer:
+    try:
+        return Tokenizer.from_str(source)
+    except Exception as error:  # tokenizers raises nothing narrower
+        raise ArtifactDamaged(f"tokenizer.json is no tokenizer: {error}") from error
 
 
 def _unzip(raw: bytes) -> dict[str, str]:

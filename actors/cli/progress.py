@@ -79,7 +79,9 @@ def _step(state: State, instance: Instance) -> Progress:
 def _download_step(downloads: list[Download], instance: Instance) -> Progress:
     fresh = [download for download in downloads if download.source == instance.spec.source]
     for download in fresh:
-        if download.status == "failed":
+        if (
+            download.status == "failed" and download.seq > instance.seq
+        ):  # an older one was for an earlier life
             return Progress(stage="failed", reason=download.reason, final=not download.retryable)
     going = [download for download in fresh if download.status == "downloading"]
     if not going:

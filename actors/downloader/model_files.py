@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import cast
 
 from msgspec import Struct
+from tokenizers import Tokenizer
 
 from actors.downloader.artifact import Artifact, pack
 from actors.downloader.configuration import (
@@ -51,6 +52,7 @@ def describe(model: ModelId, folder: Path) -> Described:
     if not (folder / "tokenizer.json").exists():
         raise DamagedModel("tokenizer.json", _NOT_FAST.format(folder=folder))
     tokenizer = read(folder, "tokenizer.json", TokenizerFile)
+    _require_tokenizer(folder)
     settings = read_optional(folder, "tokenizer_config.json", TokenizerConfig)
     generation = read_optional(folder, "generation_config.json", GenerationConfig)
     tensors = read_weights(folder)
@@ -66,6 +68,14 @@ def describe(model: ModelId, folder: Path) -> Described:
         artifact=artifact.name,
     )
     return Described(card, artifact)
+
+
+def _require_tokenizer(folder: Path) -> None:
+    """The one way to know that tokenizer.json is one is to make it."""
+    try:
+        Tokenizer.from_file(str(folder / "tokenizer.json"))
+    except Exception as error:  # tokenizers raises nothing narrower
+        raise DamagedModel("tokenizer.json", f"in {folder} is no tokenizer: {error}") from error
 
 
 def count_parameters(tensors: Mapping[str, Tensor], config: Config) -> int:

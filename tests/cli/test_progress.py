@@ -14,6 +14,7 @@ from actors.cli.units import in_bytes, in_thousands, since
 from schemas.events import (
     DownloadReported,
     InstancePlaced,
+    InstanceRetried,
     KnownEvent,
     ModelDesired,
     Recorded,
@@ -78,6 +79,13 @@ def test_a_download_is_told_in_bytes() -> None:
 def test_a_download_of_another_source_is_not_this_models() -> None:
     old = msgspec.structs.replace(download("failed", reason="gone", retryable=False), source="hf:a/b")
     assert progress(placed(), old).stage == "starting"
+
+
+def test_a_failed_download_of_an_earlier_life_is_over() -> None:
+    broken = download("failed", reason="config.json is missing", retryable=False)
+    again = InstanceRetried(instance=InstanceId("i1"), attempt=2, shards=(Shard(node=N1),), why="load")
+    now = progress(placed(), broken, reported("failed", retryable=False), again)
+    assert (now.stage, now.final) == ("starting", False)
 
 
 def test_a_failed_download_is_the_models_failure() -> None:

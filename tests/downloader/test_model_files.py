@@ -107,6 +107,11 @@ def test_a_model_without_a_template_is_one(llama: Path) -> None:
         ("config.json", b"\xff\xfe", "config.json in .* is damaged"),
         ("tokenizer.json", None, "tokenizer.json is missing .* only fast tokenizers"),
         ("tokenizer.json", b'{"version": "1.0"}', "tokenizer.json .*model"),
+        (
+            "tokenizer.json",
+            b'{"model": {"type": "BPE", "vocab": {}, "merges": [["a", "b"]]}}',
+            "tokenizer.json in .* is no tokenizer: .*vocabulary",
+        ),
         ("tokenizer_config.json", b"[]", "tokenizer_config.json"),
         ("model.safetensors", None, "model.safetensors is missing .* must be safetensors"),
         ("model.safetensors", b"", "model.safetensors is cut short"),
