@@ -60,11 +60,13 @@ class Generations:
         answer = await self._begin(generation, model)
         while True:
             news = await request.news()
-            text = answer.add(news.ids)
+            text = "".join(answer.add(fresh.ids) for fresh in news.fresh)
             over = news.ended or answer.stopped
             if over:
                 text += answer.end()
-                generation.finish = "length" if request.reason == "length" and not answer.stopped else "stop"
+                generation.finish = (
+                    "length" if request.sequences[0].reason == "length" and not answer.stopped else "stop"
+                )
             if text or over or news.comment:
                 yield Piece(text, news.comment, over)
             if over:

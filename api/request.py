@@ -7,20 +7,10 @@ import structlog
 
 from api.catalogue import LOST_RETRY_S, Placement
 from api.errors import ApiError, unavailable
+from api.sequence import Fresh, Sequence
 from bus.queue import Ticket
-from schemas.chunks import (
-    Chunk,
-    Ended,
-    Failed,
-    FailureCode,
-    FinishReason,
-    Prefilled,
-    SequenceEnded,
-    Started,
-    Tokens,
-)
+from schemas.chunks import Chunk, Ended, Failed, FailureCode, Prefilled, SequenceEnded, Started, Tokens
 from schemas.ids import InstanceId, ModelId, RequestId
-from schemas.task import unpack_ids
 
 log = structlog.get_logger()
 
@@ -38,8 +28,10 @@ STATUS: dict[FailureCode, int] = {
 class News(NamedTuple):
     """What has come since the last look."""
 
-    ids: list[int]
+    fresh: list[Fresh]
+    """At most one for each sequence."""
     ended: bool
+    """All sequences are complete, or stopped."""
     comment: str
     """What to tell a client that waits for its first token; mostly nothing."""
 
@@ -47,16 +39,15 @@ class News(NamedTuple):
 class InFlight:
     """Chunks go in at one end (`take`), ids come out at the other (`news`), each once and in order."""
 
-    def __init__(self, request: RequestId, model: ModelId) -> None:
+    def __init__(self, request: RequestId, model: ModelId, n: int = 1) -> None:
         self.id = request
         self.model = model
+        self.sequences = [Sequence(index) for index in range(n)]
         self.attempt = 1
         self.placement: Placement | None = None
         self.counted: InstanceId | None = None
         """Whose load it is part of."""
         self.ticket: Ticket | None = None
-        self.received = 0
-        self.reason: FinishReason | None = None
         self.ended: Ended | None = None
         self.failure: ApiError | None = None
         self.sent = False
@@ -65,7 +56,6 @@ class InFlight:
         """Nobody waits for it any more."""
         self._loop = get_running_loop()
         self.opened_at = self.heard_at = self.spoken_at = self._loop.time()
-        self._fresh = bytearray()
         self._comment = ""
         self._changed = False
         self._waiter: Future[None] | None = None
@@ -75,6 +65,16 @@ class InFlight:
         """Nothing more will come."""
         return self.ended is not None or self.failure is not None
 
+    @property
+    def received(self) -> int:
+        """Tokens of all sequences."""
+        return sum(sequence.received for sequence in self.sequences)
+
+    @property
+    def stopped(self) -> bool:
+        """Its client has read enough of every sequence, or all there is."""
+        return any(each.stopped for each in self.sequences) and all(each.over for each in self.sequences)
+
     def take(self, chunk: Chunk) -> None:
         """One chunk; late, repeated and foreign ones change nothing. ValueError when it makes no sense."""
         if chunk.attempt != self.attempt or self.over:
@@ -83,7 +83,8 @@ class InFlight:
             case Tokens():
                 self._take_tokens(chunk)
             case SequenceEnded():
-                self.reason = chunk.reason
+                self._sequence(chunk.index).reason = chunk.reason
+                self.wake()
             case Ended():
                 self._take_end(chunk)
             case Failed():
@@ -92,27 +93,33 @@ class InFlight:
                 pass
         self.heard_at = self._loop.time()
 
+    def _sequence(self, index: int) -> Sequence:
+        if not 0 <= index < len(self.sequences):
+            raise ValueError(f"sequence {index} of {len(self.sequences)}")
+        return self.sequences[index]
+
     def _take_tokens(self, chunk: Tokens) -> None:
-        if len(chunk.ids) % 4 or chunk.index != 0:
-            raise ValueError(f"tokens of sequence {chunk.index} in {len(chunk.ids)} bytes")
-        known = self.received - chunk.offset
-        if known < 0:
-            self.fail(_gap(f"tokens {self.received} to {chunk.offset - 1} were lost on the bus"))
-        elif known * 4 < len(chunk.ids):
-            self._fresh += chunk.ids[known * 4 :]
-            self.received = chunk.offset + len(chunk.ids) // 4
+        sequence = self._sequence(chunk.index)
+        if sequence.take(chunk):
             self.wake()
+        else:
+            self.fail(_gap(f"tokens {sequence.received} to {chunk.offset - 1} were lost on the bus"))
 
     def _take_end(self, chunk: Ended) -> None:
         """The end token is counted by some engines, and never sent: one may be missing, more may not."""
-        if chunk.usage.completion_tokens > self.received + 1:
-            missing = chunk.usage.completion_tokens - self.received
+        missing = chunk.usage.completion_tokens - self.received
+        if missing > len(self.sequences):
             self.fail(_gap(f"the last {missing} tokens were lost on the bus"))
-        elif self.reason == "cancelled":
+        elif any(each.reason == "cancelled" and not each.stopped for each in self.sequences):
             self.fail(unavailable("The request was cancelled in the cluster.", code="cancelled"))
         else:
             self.ended = chunk
             self.wake()
+
+    def stop(self, index: int) -> None:
+        """No more tokens of this sequence are handed out."""
+        self.sequences[index].stop()
+        self.wake()
 
     def fail(self, error: ApiError) -> None:
         """What has come is still handed out; then the error is raised."""
@@ -136,17 +143,14 @@ class InFlight:
         while not self._changed:
             self._waiter = self._loop.create_future()
             await self._waiter
-        if self._fresh:
-            ids = unpack_ids(bytes(self._fresh))
-            self._fresh.clear()
+        fresh = [each for each in (sequence.fresh() for sequence in self.sequences) if each is not None]
+        if fresh:
             self.spoken_at = self._loop.time()
         elif self.failure is not None:
             raise self.failure
-        else:
-            ids = []
         comment, self._comment = self._comment, ""
         self._changed = self.failure is not None
-        return News(ids, self.ended is not None, comment)
+        return News(fresh, self.ended is not None or self.stopped, comment)
 
 
 def _failed(chunk: Failed) -> ApiError:

@@ -65,11 +65,11 @@ class Requests:
     # A request's life
 
     @contextmanager
-    def owned(self, request_id: RequestId, model: ModelId) -> Generator[InFlight]:
-        """A request from its arrival until its client has all, or has gone."""
+    def owned(self, request_id: RequestId, model: ModelId, n: int = 1) -> Generator[InFlight]:
+        """A request of `n` sequences from its arrival until its client has all, or has gone."""
         if len(self._own) >= self._settings.max_requests:
             raise ApiError(429, "Too many requests at once for this server.", code="busy", retry_after_s=1)
-        request = InFlight(request_id, model)
+        request = InFlight(request_id, model, n)
         self._own[request.id] = request
         try:
             yield request
@@ -183,12 +183,16 @@ class Requests:
         if request.ticket is not None:
             self._chores.put_nowait(request)
 
-    def _cancel(self, request: RequestId, attempt: int = 0) -> None:
+    def stop(self, request: InFlight, index: int) -> None:
+        """One sequence has said enough (a stop string, say): the runner ends it, and no more of it is handed out."""
+        if not request.sequences[index].over:
+            self._cancel(request.id, index=index)
+        request.stop(index)
+
+    def _cancel(self, request: RequestId, attempt: int = 0, index: int | None = None) -> None:
+        cancel = Cancel(request=request, attempt=attempt, index=index)
         try:
-            self._bus.post(
-                self._bus.subjects.cancel(request),
-                msgspec.json.encode(Cancel(request=request, attempt=attempt)),
-            )
+            self._bus.post(self._bus.subjects.cancel(request), msgspec.json.encode(cancel))
         except BusAway as away:
             self._log.warning("cancel.lost", request=request, reason=str(away))
 

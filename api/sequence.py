@@ -1,0 +1,71 @@
+"""One of a request's `n` sequences: what has come of it, whole for a later attempt, and in part for the client."""
+
+from msgspec import Struct
+
+from schemas.chunks import FinishReason, TokenLogprobs, Tokens
+from schemas.task import Made, unpack_ids
+
+
+class Fresh(Struct, frozen=True):
+    """Tokens of one sequence since the last look, each once and in order."""
+
+    index: int
+    ids: list[int]
+    logprobs: list[TokenLogprobs]
+    """One for each id, or none at all when the task did not ask for them."""
+    reason: FinishReason | None
+    """Set once: with the last tokens of the sequence, or alone."""
+
+
+class Sequence:
+    """Tokens go in as they come (`take`), and come out once (`fresh`); the ids of all are kept."""
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.reason: FinishReason | None = None
+        self.stopped = False
+        """Its client has read enough of it: no more is handed out."""
+        self._ids = bytearray()
+        self._logprobs: list[TokenLogprobs] = []
+        self._shown = 0
+        self._told = False
+
+    @property
+    def received(self) -> int:
+        return len(self._ids) // 4
+
+    @property
+    def over(self) -> bool:
+        return self.stopped or self.reason is not None
+
+    @property
+    def made(self) -> Made:
+        """For an attempt that goes on from here."""
+        return Made(bytes(self._ids), "stop" if self.stopped else self.reason)
+
+    def take(self, chunk: Tokens) -> bool:
+        """What is new in `chunk`; False when tokens before it are missing. ValueError when it makes no sense."""
+        count = len(chunk.ids) // 4
+        if len(chunk.ids) % 4 or (chunk.logprobs is not None and len(chunk.logprobs) != count):
+            raise ValueError(f"tokens of sequence {chunk.index} in {len(chunk.ids)} bytes")
+        known = self.received - chunk.offset
+        if known < 0:
+            return False
+        if known < count:
+            self._ids += chunk.ids[known * 4 :]
+            self._logprobs += (chunk.logprobs or ())[known:]
+        return True
+
+    def stop(self) -> None:
+        self.stopped = True
+        self._logprobs.clear()
+
+    def fresh(self) -> Fresh | None:
+        """None when nothing has come."""
+        shown, self._shown = self._shown, self.received
+        reason = None if self._told else self.reason
+        if self.stopped or (shown == self._shown and reason is None):
+            return None
+        self._told = reason is not None
+        logprobs, self._logprobs = self._logprobs, []
+        return Fresh(self.index, unpack_ids(bytes(self._ids[4 * shown :])), logprobs, reason)
