@@ -15,6 +15,7 @@ from actors.downloader.downloader import Downloader
 from actors.downloader.sources.hub import HubAccess
 from actors.election import Election
 from actors.ensemble import Ensemble
+from actors.first_models import load_first_models
 from actors.journal import keep_journal
 from actors.machine.beats import sample_load, send_beats
 from actors.machine.data_folder import DataFolder
@@ -32,16 +33,11 @@ from actors.worker.worker import Worker
 from api.server import AddressUnusable, Api
 from api.settings import ApiSettings
 from bus.bus import Bus
-from bus.commands import command
-from bus.errors import BusError
 from bus.lease import Holder, Lease
 from bus.server import Server
-from schemas.commands import LoadModel
 from schemas.events import NodeJoined
 from schemas.ids import InstanceId
-from schemas.model import ModelSpec
 from schemas.node import Beat, NodeProfile
-from schemas.refused import Refused
 
 log = structlog.get_logger()
 
@@ -147,25 +143,13 @@ class Node:
         await self._bus.view.until(lambda state: state.leader and me in state.nodes, timeout_s=None)
         if self._api is not None:
             await self._api.serving.wait()
-        for spec in self._models:
-            await self._wish(spec)
+        by_default = self._settings.models == Settings().models
+        await load_first_models(self._bus, self._models, by_default=by_default)
         gc.collect()
         gc.freeze()  # what is here now stays: collections need not look at it while requests come and go
         info = self._info()
         self._folder.announce(info)
         on_ready(info)
-
-    async def _wish(self, spec: ModelSpec) -> None:
-        """What was asked for is loaded; the built-in default only where the cluster has nothing yet."""
-        known = self._bus.view.state.models
-        if spec.id in known or (self._settings.models == Settings().models and known):
-            return
-        try:
-            answer = await command(self._bus, LoadModel(spec=spec), deadline_s=30.0)
-        except BusError as away:
-            answer = Refused("unavailable", str(away))
-        if isinstance(answer, Refused):
-            log.error("model.refused", model=spec.id, reason=answer.reason)
 
     def _joining(self) -> NodeJoined:
         return NodeJoined(

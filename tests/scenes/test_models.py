@@ -111,3 +111,18 @@ async def test_two_models_answer_side_by_side(start_node: StartNode, tmp_path: P
     assert min(await asyncio.gather(some_tokens(node, "one"), some_tokens(node, "two"))) > 0
     with pytest.raises(openai.NotFoundError, match=r"[Dd]id you mean 'one'"):
         await some_tokens(node, "on")
+
+
+async def test_a_second_model_of_a_known_name_is_refused_aloud_and_the_known_one_stays(
+    start_node: StartNode, tmp_path: Path
+) -> None:
+    known, other = (
+        make_random_llama(tmp_path / "a" / "tiny"),
+        make_random_llama(tmp_path / "b" / "tiny", seed=2),
+    )
+    node = await start_node("a", "--model", str(known))
+    second = await start_node("b", "--nats", node.info.nats_url, "--model", str(other))
+    assert f"the cluster serves another model by this name, from {known}" in second.journal
+    assert f"actors load {other} --id NAME" in second.journal
+    async with watching(node) as outside:
+        assert outside.view.state.models[ModelId("tiny")].spec.source == str(known)
