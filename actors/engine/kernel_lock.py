@@ -8,22 +8,47 @@ import fcntl
 import os
 import tempfile
 from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic, sleep
+
+import structlog
+
+log = structlog.get_logger()
+
+
+PATIENCE_S = 45.0
+"""Who has held it for so long is frozen, or swamped: no model waits any longer for another; seconds."""
+LOOK_S = 0.05
 
 
 @contextmanager
-def kernel_lock() -> Generator[None]:
+def kernel_lock(patience_s: float = PATIENCE_S) -> Generator[None]:
     """Held while the block runs; the system frees it when a process dies. Where no lock is to be had, none is held."""
     lock = _opened()
     try:
-        if lock is not None:
-            with suppress(OSError):  # a file system without locks
-                fcntl.flock(lock, fcntl.LOCK_EX)
+        if lock is not None and not _locked(lock, patience_s):
+            log.warning("kernels.unlocked", waited_s=patience_s)
         yield
     finally:
         if lock is not None:
             os.close(lock)
+
+
+def _locked(lock: int, patience_s: float) -> bool:
+    """Looks again and again: the system's lock knows no deadline."""
+    deadline = monotonic() + patience_s
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if monotonic() >= deadline:
+                return False
+            sleep(LOOK_S)
+        except OSError:  # a file system without locks
+            return True
+        else:
+            return True
 
 
 def _opened() -> int | None:
