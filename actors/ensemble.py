@@ -13,6 +13,10 @@ Life = Callable[[], Awaitable[None]]
 """One life of an actor, from its making to its end."""
 
 
+class EndedByItself(Exception):
+    """An actor that was told nothing has come to an end: nobody would do its work any more."""
+
+
 class Ensemble:
     """What runs on a node; `until_over` ends when it is told to stop, or when an actor cannot be helped."""
 
@@ -43,7 +47,12 @@ class Ensemble:
 
     async def _supervise(self, name: str, life: Life) -> None:
         try:
-            await Supervisor(name).run(life)
+            await Supervisor(name).run(lambda: _endless(life))
         except GaveUp as failure:
             self._failure = str(failure)
             self._stop.set()
+
+
+async def _endless(life: Life) -> None:
+    await life()
+    raise EndedByItself("it ended by itself")
