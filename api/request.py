@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import structlog
 
+from api.account import Account
 from api.catalogue import LOST_RETRY_S, Placement
 from api.errors import ApiError, unavailable
 from api.sequence import Fresh, Sequence
@@ -43,6 +44,7 @@ class InFlight:
         self.id = request
         self.model = model
         self.sequences = [Sequence(index) for index in range(n)]
+        self.account = Account()
         self.attempt = 1
         self.placement: Placement | None = None
         self.counted: InstanceId | None = None
@@ -100,7 +102,10 @@ class InFlight:
 
     def _take_tokens(self, chunk: Tokens) -> None:
         sequence = self._sequence(chunk.index)
+        known = sequence.received
         if sequence.take(chunk):
+            if sequence.received > known:
+                self.account.took(chunk.index, sequence.received - known)
             self.wake()
         else:
             self.fail(_gap(f"tokens {sequence.received} to {chunk.offset - 1} were lost on the bus"))

@@ -12,6 +12,7 @@ from time import time
 import msgspec
 import structlog
 
+from api.accounts import Accounts
 from api.catalogue import LOADING_RETRY_S, Placement, hopeless, lost, ready_instances
 from api.errors import ApiError, refused, unavailable
 from api.request import InFlight
@@ -39,6 +40,7 @@ class Requests:
 
     def __init__(self, bus: Bus, settings: ApiSettings) -> None:
         self.api = new_api_id()
+        self.accounts = Accounts(bus, self.api)
         self._bus = bus
         self._settings = settings
         self._own: dict[RequestId, InFlight] = {}
@@ -46,7 +48,6 @@ class Requests:
         self._chores: Queue[InFlight] = Queue()
         self._puts: set[AioTask[Ticket]] = set()
         self._log = log.bind(api=self.api)
-        self._garbage = 0
         self._bus_back_at = float("-inf")
 
     def __len__(self) -> int:
@@ -61,23 +62,28 @@ class Requests:
             group.create_task(self._watch(), name="requests.watch")
             group.create_task(self._sweep(), name="requests.sweep")
             group.create_task(self._clean_up(), name="requests.clean_up")
+            group.create_task(self.accounts.run(), name="requests.accounts")
 
     # A request's life
 
     @contextmanager
     def owned(self, request_id: RequestId, model: ModelId, n: int = 1) -> Generator[InFlight]:
         """A request of `n` sequences from its arrival until its client has all, or has gone."""
-        if len(self._own) >= self._settings.max_requests:
-            raise ApiError(429, "Too many requests at once for this server.", code="busy", retry_after_s=1)
         request = InFlight(request_id, model, n)
-        self._own[request.id] = request
-        try:
-            yield request
-        finally:
-            self._close(request)
+        with self.accounts.keeping(request):
+            if len(self._own) >= self._settings.max_requests:
+                raise ApiError(
+                    429, "Too many requests at once for this server.", code="busy", retry_after_s=1
+                )
+            self._own[request.id] = request
+            try:
+                yield request
+            finally:
+                self._close(request)
 
     async def dispatch(self, request: InFlight, task: Task) -> None:
         """Give the task to an instance that takes it at once, or leave it in the queue; raises `ApiError`."""
+        request.account.dispatched(task)
         for instance in self._candidates(request.model):
             task = msgspec.structs.replace(task, attempt=request.attempt)
             if await self._offer(request, instance, task):
@@ -130,6 +136,7 @@ class Requests:
 
     def _started(self, request: InFlight, chunk: Started) -> None:
         """Somebody took the task out of the queue, or says so before its answer to the offer is here."""
+        request.account.cached_tokens = chunk.cached_tokens
         if request.placement is None:
             instance = self._bus.view.state.instances.get(chunk.instance)
             attempt = chunk.instance_attempt or (instance.attempt if instance else 0)
@@ -144,6 +151,7 @@ class Requests:
     def _place(self, request: InFlight, placement: Placement) -> None:
         self._count(request, placement.instance)
         request.placement, request.ticket = placement, None
+        request.account.placed(placement.instance, request.attempt)
         request.heard_at = asyncio.get_running_loop().time()
         failure = lost(self._bus.view.state, placement, known=False)
         if failure is not None:
@@ -226,8 +234,8 @@ class Requests:
             self._cancel(chunk.request)
 
     def _note_garbage(self, subject: str, reason: Exception) -> None:
-        self._garbage += 1
-        if self._garbage == 1:
+        self.accounts.garbage += 1
+        if self.accounts.garbage == 1:
             self._log.warning("chunk.garbage", subject=subject, reason=str(reason))
 
     async def _watch(self) -> None:

@@ -11,6 +11,7 @@ from nats.aio.msg import Msg
 from nats.errors import ConnectionClosedError, OutboundBufferLimitError
 from nats.errors import Error as NatsError
 
+from bus.audits import Audits
 from bus.blobs import Blobs
 from bus.connection import Connection, public
 from bus.errors import BusAway
@@ -46,6 +47,7 @@ class Bus:
         self.leases = Leases(connection, cluster, lease_ttl_s)
         self.snapshots = Snapshots(connection, cluster)
         self.queue = WorkQueue(connection, cluster)
+        self.audits = Audits(connection, cluster)
         self.artifacts = Blobs(connection, names.artifacts)
         self.payloads = Blobs(connection, names.payloads)
         self._noted: set[str] = set()

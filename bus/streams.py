@@ -31,6 +31,8 @@ class StreamLimits(Struct, frozen=True, kw_only=True):
     queue_tasks: int = 10_000
     chunk_bytes: int = 128 * MIB
     chunk_age_s: float = 120.0
+    audit_bytes: int = 256 * MIB
+    audit_age_s: float = 90 * 24 * 3600.0
     payload_age_s: float = 3600.0
     replicas: int = 1
 
@@ -54,6 +56,11 @@ class Streams(Struct, frozen=True):
     def out(self) -> str:
         """`troupe_out`, memory: chunks, captured in passing."""
         return f"{self.cluster}_out"
+
+    @property
+    def audit(self) -> str:
+        """`troupe_audit`, file: one record of each finished request."""
+        return f"{self.cluster}_audit"
 
     @property
     def leases(self) -> str:
@@ -116,6 +123,16 @@ def configurations(cluster: str, limits: StreamLimits) -> list[StreamConfig]:
             max_bytes=limits.chunk_bytes,
             max_age=limits.chunk_age_s,
             duplicate_window=1.0,
+        ),
+        StreamConfig(
+            name=names.audit,
+            description="What each finished request cost",
+            subjects=[subjects.audits],
+            max_bytes=limits.audit_bytes,
+            max_age=limits.audit_age_s,
+            duplicate_window=DUPLICATES_S,
+            allow_direct=True,
+            num_replicas=limits.replicas,
         ),
         _bucket(names.leases, limits, allow_msg_ttl=True, subject_delete_marker_ttl=MARKER_TTL_S),
         _bucket(names.state, limits),

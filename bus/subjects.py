@@ -113,6 +113,17 @@ class Subjects(Struct, frozen=True):
         """`troupe.ctl.*`: all cancels; every runner listens."""
         return f"{self.cluster}.ctl.*"
 
+    # Accounts: stored in the stream `troupe_audit`, JSON.
+
+    def audit(self, model: ModelId, request: RequestId) -> str:
+        """`troupe.audit.{model}.{request}`: what a finished request cost."""
+        return f"{self.cluster}.audit.{token(model)}.{token(request)}"
+
+    @property
+    def audits(self) -> str:
+        """`troupe.audit.>`: stored in the stream `troupe_audit`."""
+        return f"{self.cluster}.audit.>"
+
     # Signs of life: core NATS, JSON, 1 Hz.
 
     def beat(self, node: NodeId) -> str:
@@ -127,3 +138,12 @@ class Subjects(Struct, frozen=True):
     def pulse(self, node: NodeId, instance: InstanceId) -> str:
         """`troupe.beat.{node}.{instance}`: one runner, for the worker that watches it."""
         return f"{self.cluster}.beat.{token(node)}.{token(instance)}"
+
+    def pulses_on(self, node: NodeId) -> str:
+        """`troupe.beat.{node}.*`: all runners of one node."""
+        return f"{self.cluster}.beat.{token(node)}.*"
+
+    @property
+    def pulses(self) -> str:
+        """`troupe.beat.*.*`: all runners of the cluster."""
+        return f"{self.cluster}.beat.*.*"

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from schemas.audit import Audit
 from schemas.chunks import (
     Chunk,
     Ended,
@@ -97,6 +98,21 @@ JSON: list[tuple[object, object]] = [
     (
         Pulse,
         Pulse(instance=INSTANCE, attempt=1, steps=2, step_age_s=0.5, step_cpu_s=0.25, slowest_step_s=1.0),
+    ),
+    (
+        Audit,
+        Audit(
+            request=REQUEST,
+            model=MODEL,
+            api=ApiId("a"),
+            node=NODE,
+            outcome="failed",
+            code="runner_lost",
+            user="ann",
+            metadata={"team": "blue"},
+            instances=(INSTANCE,),
+            first_token_s=0.25,
+        ),
     ),
     (Leader, Leader(seq=1, node=NODE, term=7)),
     (
