@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from schemas.ids import InstanceId, ModelId, NodeId
-from schemas.instance import RunnerStatus, Shard
+from schemas.instance import Fate, RunnerStatus, Shard
 from schemas.model import ModelCard, ModelSpec
 from schemas.node import NodeProfile, Role
 from schemas.unreadable import UNREADABLE
@@ -166,6 +166,7 @@ class RunnerReported(Seen, frozen=True, kw_only=True, tag=True):
     reason: str = ""
     diagnostics: str = ""
     retryable: bool = True
+    fate: Fate = ""
 
     @property
     def entity_id(self) -> str:

@@ -9,6 +9,9 @@ from schemas.model import ModelSpec
 
 InstanceStatus = Literal["placed", "starting", "loading", "warming", "ready", "failed"]
 RunnerStatus = Literal["starting", "loading", "warming", "ready", "failed"]
+Fate = Literal["", "left", "killed", "fell"]
+"""How a runner's process ended: told to; by SIGKILL, which may be anybody's or the system's short of memory; by
+itself, in a crash. Empty: not known, or there was no process."""
 
 
 class Shard(Struct, frozen=True, kw_only=True):
@@ -41,6 +44,8 @@ class Instance(Struct, frozen=True, kw_only=True):
     """Requests that a ready instance takes at once."""
     ready_at: float = 0.0
     failed_at: float = 0.0
+    fate: Fate = ""
+    """How the process of its last life ended; it stays known while the next life begins."""
 
     @property
     def nodes(self) -> frozenset[NodeId]:

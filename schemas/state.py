@@ -249,6 +249,7 @@ def _retried(before: Entity | None, event: InstanceRetried, seq: int) -> Entity 
         diagnostics="",
         retryable=True,
         ready_at=0.0,
+        fate=before.fate if before.status == "failed" else "",
     )
 
 
@@ -279,6 +280,7 @@ def _failed(before: Instance, event: RunnerReported, recorded: Recorded) -> Inst
         failures=1 if healthy else before.failures + 1,
         ready_at=0.0,
         failed_at=recorded.time,
+        fate=event.fate,
     )
 
 

@@ -90,6 +90,7 @@ class Carrying:
                 reason=ending.reason,
                 diagnostics=ending.diagnostics,
                 retryable=ending.retryable,
+                fate=ending.fate,
             )
         )
 

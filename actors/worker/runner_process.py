@@ -15,6 +15,7 @@ import structlog
 from msgspec import Struct
 
 from actors.runner.job import LastWords, RunnerJob
+from schemas.instance import Fate
 
 log = structlog.get_logger()
 
@@ -28,6 +29,7 @@ class Ending(Struct, frozen=True):
     reason: str
     retryable: bool
     diagnostics: str
+    fate: Fate = ""
 
 
 class RunnerProcess:
@@ -69,8 +71,8 @@ class RunnerProcess:
         await self._listeners
         diagnostics = "\n".join(self._tail)
         if self._last_words is not None:
-            return Ending(self._last_words.failed, self._last_words.retryable, diagnostics)
-        return Ending(_fate(status), True, diagnostics)
+            return Ending(self._last_words.failed, self._last_words.retryable, diagnostics, "fell")
+        return Ending(_told(status), True, diagnostics, fate_of(status))
 
     async def stop(self, deadline_s: float) -> None:
         """SIGTERM, and SIGKILL when it is not gone after `deadline_s` seconds."""
@@ -121,7 +123,14 @@ async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[bytes]:
         yield rest
 
 
-def _fate(status: int) -> str:
+def fate_of(status: int) -> Fate:
+    """By the exit status: 0 is how a runner leaves that was told to."""
+    if status in (0, -signal.SIGTERM):
+        return "left"
+    return "killed" if status == -signal.SIGKILL else "fell"
+
+
+def _told(status: int) -> str:
     if status < 0:
         name = signal.Signals(-status).name
         hint = " (out of memory?)" if name == "SIGKILL" else ""
