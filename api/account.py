@@ -19,7 +19,6 @@ class Account:
         "asked_at",
         "attempt",
         "cached_tokens",
-        "completion_tokens",
         "dispatched_at",
         "endpoint",
         "finish",
@@ -51,7 +50,6 @@ class Account:
         self.lane: Lane = "normal"
         self.prompt_tokens = 0
         self.cached_tokens = 0
-        self.completion_tokens = 0
         self.pace = Durations()
         """Times between tokens."""
         self.endpoint = self.user = ""
@@ -89,7 +87,6 @@ class Account:
         elif self.first_token_at is None:
             self.first_token_at = now
         self.last_at[index] = now
-        self.completion_tokens += tokens
 
     @property
     def stage(self) -> Stage:

@@ -85,7 +85,7 @@ class Accounts:
             attempts=request.attempt,
             prompt_tokens=account.prompt_tokens if ended is None else ended.usage.prompt_tokens,
             cached_tokens=account.cached_tokens if ended is None else ended.usage.cached_tokens,
-            completion_tokens=account.completion_tokens if ended is None else ended.usage.completion_tokens,
+            completion_tokens=request.received if ended is None else ended.usage.completion_tokens,
             waited_s=account.waited_s,
             queue_s=account.queue_s,
             first_token_s=account.first_token_s,

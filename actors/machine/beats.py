@@ -4,11 +4,13 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
+import msgspec
 import psutil
 
 from actors.machine.memory import read_memory
 from bus.bus import Bus
 from bus.errors import BusAway
+from bus.signs import Signs
 from schemas.ids import InstanceId, NodeId
 from schemas.node import Beat
 
@@ -20,18 +22,24 @@ Sample = Callable[[], Beat]
 
 async def send_beats(bus: Bus, node: NodeId, sample: Sample, every_s: float = 1.0) -> None:
     """Send a sample at each tick, for ever; ticks during which the bus is away are left out."""
-    subject, loop = bus.subjects.beat(node), asyncio.get_running_loop()
+    subject, loop, signs = bus.subjects.beat(node), asyncio.get_running_loop(), Signs(bus)
     due = loop.time()
-    while True:
-        try:
-            await bus.send(subject, sample())
-        except BusAway:
-            await bus.until_connected()
-        due = max(due + every_s, loop.time())
-        await asyncio.sleep(due - loop.time())
+    async with signs.listening(node):
+        while True:
+            try:
+                await bus.send(subject, with_tokens(sample(), signs))
+            except BusAway:
+                await bus.until_connected()
+            due = max(due + every_s, loop.time())
+            await asyncio.sleep(due - loop.time())
 
 
-def sample_load(node: NodeId, instances: Sequence[InstanceId] = (), tokens_s: float = 0.0) -> Beat:
+def with_tokens(beat: Beat, signs: Signs) -> Beat:
+    """With what the node's runners make together, by their last pulses."""
+    return msgspec.structs.replace(beat, tokens_s=sum(pulse.tokens_s for pulse in signs.pulses.values()))
+
+
+def sample_load(node: NodeId, instances: Sequence[InstanceId] = ()) -> Beat:
     """This machine's load since the last sample."""
     memory = read_memory()
     return Beat(
@@ -40,7 +48,6 @@ def sample_load(node: NodeId, instances: Sequence[InstanceId] = (), tokens_s: fl
         memory_used_bytes=memory.used_bytes,
         memory_free_bytes=memory.free_bytes,
         instances=tuple(instances),
-        tokens_s=tokens_s,
         temperature_c=read_temperature(),
     )
 
