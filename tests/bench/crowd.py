@@ -17,7 +17,7 @@ RECEIVE = 256 * 1024
 WORDS = b'"delta":{"content":'
 EVENT = b"data: "
 END = b"\r\n0\r\n\r\n"
-USAGE = re.compile(rb'"completion_tokens":(\d+)')
+USAGE = re.compile(rb'"completion_tokens": ?(\d+)')
 
 
 class Job(Struct, frozen=True, kw_only=True):
@@ -30,6 +30,11 @@ class Job(Struct, frozen=True, kw_only=True):
     requests: int
     tokens: int
     stream: bool = True
+    prompts: list[str] = []
+    """One for each stream; none: all ask the same."""
+    greedy: bool = False
+    closes: bool = False
+    """The server ends an answer by closing the connection, as mlx_lm.server does."""
 
 
 class Result(Struct, frozen=True, kw_only=True):
@@ -73,7 +78,7 @@ class Caller:
     def receive(self, buffer: bytearray) -> bool:
         """Whether the answer is complete."""
         count = self.socket.recv_into(buffer)
-        if not count:
+        if not count and not self.job.closes:
             raise ConnectionError("the server closed the connection")
         kept = len(self.tail)
         data = self.tail + buffer[:count]
@@ -83,14 +88,16 @@ class Caller:
             if not self.heard:
                 self.heard = True
                 self.first_s.append(time.perf_counter() - self.sent)
-        if not kept and not data.startswith(b"HTTP/1.1 200"):
+        if not kept and not data.startswith((b"HTTP/1.1 200", b"HTTP/1.0 200")):
             raise ConnectionError(data[:1000].decode(errors="replace"))
         self.tail = data[-600:] if kept + count > 600 else data
-        return self.complete()
+        return self.complete(closed=not count)
 
-    def complete(self) -> bool:
+    def complete(self, closed: bool) -> bool:
         tail = self.tail
-        if self.job.stream and not tail.endswith(END):
+        if self.job.closes and not closed:
+            return False
+        if self.job.stream and not self.job.closes and not tail.endswith(END):
             return False
         if not self.job.stream and not (tail.endswith(b"}") and b"\r\n\r\n" in tail):
             return False
@@ -105,12 +112,15 @@ class Caller:
         return True
 
 
-def request_of(job: Job) -> bytes:
+def request_of(job: Job, stream: int) -> bytes:
+    content = job.prompts[stream] if job.prompts else "Tell me about the sea."
     body: dict[str, object] = {
         "model": job.model,
-        "messages": [{"role": "user", "content": "Tell me about the sea."}],
+        "messages": [{"role": "user", "content": content}],
         "max_tokens": job.tokens,
     }
+    if job.greedy:
+        body["temperature"] = 0
     if job.stream:
         body |= {"stream": True, "stream_options": {"include_usage": True}}
     raw = msgspec.json.encode(body)
@@ -122,8 +132,7 @@ def request_of(job: Job) -> bytes:
 
 
 def run(job: Job) -> Result:
-    request = request_of(job)
-    callers = [Caller(job, request) for _ in range(job.streams)]
+    callers = [Caller(job, request_of(job, stream)) for stream in range(job.streams)]
     selector, buffer = selectors.DefaultSelector(), bytearray(RECEIVE)
     for caller in callers:
         selector.register(caller.socket, selectors.EVENT_READ, caller)
@@ -141,6 +150,7 @@ def run(job: Job) -> Result:
                 if caller.left:
                     caller.ask()
                 else:
+                    selector.unregister(caller.socket)
                     busy -= 1
     wall, cpu = time.perf_counter() - began, time.process_time() - began_cpu
     for caller in callers:
