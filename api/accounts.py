@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Generator
 from contextlib import contextmanager
 
+from api.account import Account, Stage
 from api.errors import ApiError, from_exception
 from api.request import InFlight
 from api.tally import Tally
@@ -26,6 +27,8 @@ class Accounts:
         self.tallies: dict[ModelId, Tally] = {}
         self.refusals: Counter[str] = Counter()
         """What clients were told is their mistake, or too much, by code."""
+        self.cancels = 0
+        """Told to runners: a client has left, a stop string was hit, an attempt was given up."""
         self.garbage = 0
         """Frames and chunks that could not be read, or made no sense."""
         self._bus = bus
@@ -51,10 +54,21 @@ class Accounts:
         known = request.account.dispatched_at is not None or request.model in self._bus.view.state.models
         return request.model if known else NO_MODEL
 
-    def refused(self, error: ApiError) -> None:
-        """A client was told that its request cannot be served as it is."""
-        if error.status < 500:
-            self.refusals[error.code or str(error.status)] += 1
+    def sums(self) -> dict[ModelId, Tally]:
+        """Of each model, the open requests as far as they have come."""
+        coming: dict[ModelId, list[tuple[Account, int]]] = {model: [] for model in self.tallies}
+        for request in self.open.values():
+            coming.setdefault(self.counted_as(request), []).append((request.account, request.received))
+        return {model: self.tallies.get(model, Tally()).with_open(some) for model, some in coming.items()}
+
+    def stages(self) -> Counter[tuple[ModelId, Stage]]:
+        """How many open requests are how far."""
+        return Counter((self.counted_as(request), request.account.stage) for request in self.open.values())
+
+    def refused(self, failure: Exception) -> None:
+        """A client was told before its request was anybody's that it cannot be served as it is."""
+        if isinstance(failure, ApiError) and failure.status < 500:
+            self.refusals[failure.code or str(failure.status)] += 1
 
     def _close(self, request: InFlight, end: BaseException | None) -> None:
         del self.open[request.id]

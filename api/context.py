@@ -8,6 +8,7 @@ from api.prompt import Prompts
 from api.requests import Requests
 from api.settings import ApiSettings
 from bus.bus import Bus
+from bus.signs import Signs
 
 
 class Context:
@@ -17,6 +18,7 @@ class Context:
         self.bus = bus
         self.settings = settings
         self.threads = ThreadPoolExecutor(settings.threads, thread_name_prefix="api")
+        self.signs = Signs(bus)
         self.requests = Requests(bus, settings)
         artifacts = Artifacts(bus.artifacts, self.threads, settings.artifacts)
         prompts = Prompts(bus, artifacts, self.threads, settings.inline_chars)

@@ -105,6 +105,7 @@ def paths() -> Document:
         },
         "/v1/models": {"get": _operation("models", "All models.", _ok("ModelList"))},
         "/v1/models/{name}": {"get": _operation("model", "One model.", _ok("ModelObject"), [404], name)},
+        "/metrics": {"get": _operation("metrics", "Metrics for Prometheus.", _METRICS)},
         "/health/live": {"get": _operation("live", "The process answers.", _ok("Health"))},
         "/health/ready": {"get": _operation("ready", "It can serve.", _ok("Health") | _ok("Health", 503))},
         "/cluster/state": {"get": _operation("state", "The cluster's state.", _ok("State"))},
@@ -121,6 +122,9 @@ def paths() -> Document:
     }  # fmt: skip
 
 
+_METRICS: Document = {
+    "200": {"description": "Prometheus' text.", "content": {"text/plain": {"schema": {"type": "string"}}}}
+}
 _EVENTS: Document = {
     "200": {
         "description": "Events of the log; the id of each is its sequence.",

@@ -1,0 +1,76 @@
+"""What Prometheus is told of the cluster, as this API hears it: every API shows the same."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from bus.backlog import Depths
+from bus.bus import Bus
+from bus.signs import Signs
+from schemas.node import Beat, Pulse
+from schemas.task import LANES
+
+INSTANCE = ["model", "node", "instance_id"]
+"""Not `instance`: that is Prometheus' own name for who was scraped."""
+PULSE: list[tuple[str, str, Callable[[Pulse], float]]] = [
+    ("batch_size", "Requests that a runner works on.", lambda pulse: pulse.running),
+    ("runner_tokens_per_second", "Tokens of its answers.", lambda pulse: pulse.tokens_s),
+    ("runner_step_age_seconds", "Age of the engine's step that runs.", lambda pulse: pulse.step_age_s),
+    ("runner_slowest_step_seconds", "Its longest step yet.", lambda pulse: pulse.slowest_step_s),
+]
+BEAT: list[tuple[str, str, Callable[[Beat], float]]] = [
+    ("node_cpu_ratio", "Part of all cores in use.", lambda beat: beat.cpu_percent / 100),
+    ("node_memory_used_bytes", "Memory in use.", lambda beat: beat.memory_used_bytes),
+    ("node_memory_free_bytes", "Memory that is left.", lambda beat: beat.memory_free_bytes),
+    ("node_tokens_per_second", "Tokens of its runners' answers.", lambda beat: beat.tokens_s),
+]
+
+
+def cluster_metrics(bus: Bus, signs: Signs, waiting: Depths) -> Iterator[Metric]:
+    """The bus, the queue, the runners, the nodes."""
+    yield GaugeMetricFamily("troupe_bus_connected", "1 while the bus can be reached.", int(bus.connected))
+    yield CounterMetricFamily(
+        "troupe_bus_reconnects", "Times the bus was lost and came back.", bus.connection.lives - 1
+    )
+    yield _queue(waiting)
+    yield _instances(bus)
+    yield from _runners(bus, signs)
+    yield from _nodes(signs)
+
+
+def _queue(waiting: Depths) -> Metric:
+    labels = ["model", "lane"]
+    family = GaugeMetricFamily("troupe_queue_depth", "Requests that wait for a worker.", labels=labels)
+    for model in sorted({model for model, _ in waiting}):
+        for lane in LANES:
+            family.add_metric([model, lane], waiting.get((model, lane), 0))
+    return family
+
+
+def _instances(bus: Bus) -> Metric:
+    labels = ["model", "status"]
+    family = GaugeMetricFamily("troupe_instances", "Placed copies of models.", labels=labels)
+    found = Counter((each.spec.id, each.status) for each in bus.view.state.instances.values())
+    for (model, status), count in found.items():
+        family.add_metric([model, status], count)
+    return family
+
+
+def _runners(bus: Bus, signs: Signs) -> Iterator[Metric]:
+    """From the last pulse of each runner; one that is silent shows nothing."""
+    for name, what, value in PULSE:
+        family = GaugeMetricFamily(f"troupe_{name}", what, labels=INSTANCE)
+        for (node, instance), pulse in signs.pulses.items():
+            placed = bus.view.state.instances.get(instance)
+            family.add_metric([placed.spec.id if placed else "", node, instance], value(pulse))
+        yield family
+
+
+def _nodes(signs: Signs) -> Iterator[Metric]:
+    """From the last beat of each node."""
+    for name, what, value in BEAT:
+        family = GaugeMetricFamily(f"troupe_{name}", what, labels=["node"])
+        for node, beat in signs.beats.items():
+            family.add_metric([node], value(beat))
+        yield family
