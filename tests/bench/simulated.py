@@ -31,9 +31,9 @@ class SimulatedCluster:
         self._folder = folder
 
     @asynccontextmanager
-    async def model(self, decode: float) -> AsyncGenerator[str]:
-        """A simulated model that writes `decode` tokens a second for each of up to 4096 requests."""
-        speed = SimulatedSpeed(prefill=1e7, decode=decode, slots=SLOTS)
+    async def model(self, decode: float, slots: int = SLOTS) -> AsyncGenerator[str]:
+        """A simulated model that writes `decode` tokens a second for each of up to `slots` requests."""
+        speed = SimulatedSpeed(prefill=1e7, decode=decode, slots=slots)
         model = ModelId(f"simulated-{decode:g}")
         spec = ModelSpec(
             id=model, source=str(self._folder), node=self.core.node, engine="simulated", simulated=speed

@@ -1,0 +1,189 @@
+"""Nothing waits behind somebody else's prompt: the same thing alone and beside what is heavy, in one run."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from time import perf_counter
+
+import httpx
+import pytest
+from msgspec import json
+
+from bus.server import Server
+from tests.bench.contenders import SHAPES, Prompts, load
+from tests.bench.conversation import Conversation
+from tests.bench.simulated import simulated_cluster
+from tests.bench.table import Table, ms, percentile
+from tests.models import make_random_llama
+from tests.nodes import StartNode
+
+pytestmark = [pytest.mark.bench, pytest.mark.timeout(0)]
+
+GROUP = "Waiting for others"
+CONTEXT = 40_000
+LONG_TOKENS = 16_000
+LONG = "ab" * LONG_TOKENS
+"""Each `ab` is one token of the random models' tokenizer."""
+WAITING = 500
+
+
+@asynccontextmanager
+async def prefilling(url: str, model: str, number: int) -> AsyncGenerator[asyncio.Event]:
+    """A prompt of 16k tokens is read while the block runs; the event says that it is done."""
+    done = asyncio.Event()
+    body = {
+        "model": model,
+        "messages": [{"role": "user", "content": f"{number:04d} {LONG}"}],
+        "max_tokens": 1,
+        "temperature": 0,
+    }
+
+    async def ask() -> None:
+        async with httpx.AsyncClient(timeout=None) as client:
+            (await client.post(f"{url}/v1/chat/completions", json=body)).raise_for_status()
+        done.set()
+
+    asking = asyncio.create_task(ask())
+    try:
+        yield done
+    finally:
+        asking.cancel()
+        await asyncio.wait([asking])
+
+
+async def test_an_idle_model_beside_one_that_reads(
+    table: Table, start_node: StartNode, tmp_path: Path
+) -> None:
+    """Time to the first token of a model, while another on the node reads 16k tokens."""
+    folder = make_random_llama(tmp_path / "idle", **SHAPES["1M"])
+    busy = make_random_llama(tmp_path / "busy", **SHAPES["16M"], context=CONTEXT)
+    node = await start_node("a", "--model", "none", "--log-level", "info")
+    await load(node, folder, "idle")
+    await load(node, busy, "busy")
+    prompts, conversation = Prompts(folder), Conversation(node.info.api_url)
+
+    async def first() -> float:
+        asked = prompts.next()[0]
+        return (await asyncio.to_thread(conversation.ask, "idle", asked, 2)).first_s
+
+    for _ in range(5):
+        await first()
+    alone = [await first() for _ in range(40)]
+    beside: list[float] = []
+    async with prefilling(node.info.api_url, "busy", 0) as done:
+        while len(beside) < 40 and not done.is_set():
+            beside.append(await first())
+    conversation.close()
+    ratio = percentile(beside, 0.5) / percentile(alone, 0.5)
+    note = f"p50 {ms(percentile(alone, 0.5))} -> {ms(percentile(beside, 0.5))}, p99 {ms(percentile(alone, 0.99))} -> {ms(percentile(beside, 0.99))}, {len(beside)} requests"
+    table.add(
+        GROUP, "an idle model's TTFT while another reads 16k tokens / alone", f"{ratio:.2f}", "<= 1.3", note
+    )
+
+
+async def test_running_streams_beside_a_long_prompt(
+    table: Table, start_node: StartNode, tmp_path: Path
+) -> None:
+    """Time between the tokens of four streams, while their own model reads 16k tokens of a fifth."""
+    folder = make_random_llama(tmp_path / "16M", **SHAPES["16M"], context=CONTEXT)
+    node = await start_node("a", "--model", "none", "--log-level", "info")
+    await load(node, folder, "16M")
+    prompts = Prompts(folder)
+    gaps: dict[bool, list[float]] = {False: [], True: []}
+    reading = False
+
+    async def listen(client: httpx.AsyncClient) -> None:
+        body = {
+            "model": "16M",
+            "messages": [{"role": "user", "content": prompts.next()[0]}],
+            "max_tokens": 20_000,
+            "temperature": 0,
+            "stream": True,
+        }
+        last = 0.0
+        async with client.stream("POST", f"{node.info.api_url}/v1/chat/completions", json=body) as answer:
+            async for line in answer.aiter_lines():
+                if '"content":' in line:
+                    now = perf_counter()
+                    if last:
+                        gaps[reading].append(now - last)
+                    last = now
+
+    async with httpx.AsyncClient(timeout=None) as client:
+        streams = [asyncio.create_task(listen(client)) for _ in range(4)]
+        await asyncio.sleep(2)  # until all four run
+        gaps[False].clear()
+        await asyncio.sleep(5)
+        reading = True
+        began = perf_counter()
+        async with prefilling(node.info.api_url, "16M", 1) as done:
+            async with asyncio.timeout(300):
+                await done.wait()
+        reading = False
+        took = perf_counter() - began
+        for stream in streams:
+            stream.cancel()
+        await asyncio.wait(streams)
+    without, during = (percentile(gaps[state], 0.99) for state in (False, True))
+    note = f"p99 {ms(without)} -> {ms(during)}, p50 {ms(percentile(gaps[False], 0.5))} -> {ms(percentile(gaps[True], 0.5))}; the prompt took {took:.1f} s"
+    table.add(
+        GROUP,
+        "inter-token p99 of four streams during a 16k prefill / without",
+        f"{during / without:.2f}",
+        "<= 3",
+        note,
+    )
+
+
+async def test_the_high_lane_beside_a_full_batch_lane(
+    table: Table, start_node: StartNode, nats_server: Server
+) -> None:
+    """Time to the first token in the high lane, while 500 requests of the batch lane wait."""
+    async with simulated_cluster(start_node, nats_server) as cluster, cluster.model(200, slots=16) as model:
+        url = f"{cluster.door.info.api_url}/v1/chat/completions"
+        limits = httpx.Limits(max_connections=None)
+        async with httpx.AsyncClient(timeout=None, limits=limits) as client:
+
+            async def first(lane: str, tokens: int) -> float:
+                body = {
+                    "model": model,
+                    "messages": [{"role": "user", "content": "the sea"}],
+                    "max_tokens": tokens,
+                    "stream": True,
+                }
+                sent = perf_counter()
+                headers = {"X-Troupe-Priority": lane}
+                async with client.stream("POST", url, content=json.encode(body), headers=headers) as answer:
+                    async for line in answer.aiter_lines():
+                        if '"content":"' in line and '"content":""' not in line:
+                            return perf_counter() - sent
+                raise AssertionError("no token came")
+
+            alone = [await first("high", 2) for _ in range(30)]
+            ended, under_way = 0, asyncio.Event()
+
+            async def whole() -> None:
+                nonlocal ended
+                body = {
+                    "model": model,
+                    "messages": [{"role": "user", "content": "the sea"}],
+                    "max_tokens": 40,
+                }
+                answer = await client.post(url, json=body, headers={"X-Troupe-Priority": "batch"})
+                assert answer.status_code == 200, answer.text
+                ended += 1
+                under_way.set()
+
+            crowd = [asyncio.create_task(whole()) for _ in range(WAITING)]
+            await under_way.wait()
+            before = ended
+            beside = [await first("high", 2) for _ in range(30)]
+            progressed = ended - before
+            await asyncio.gather(*crowd)
+    ratio = percentile(beside, 0.5) / percentile(alone, 0.5)
+    note = f"p50 {ms(percentile(alone, 0.5))} -> {ms(percentile(beside, 0.5))}; {progressed} of the batch lane ended meanwhile"
+    table.add(
+        GROUP, f"high lane's TTFT while {WAITING} batch requests wait / alone", f"{ratio:.2f}", "<= 1.5", note
+    )
+    assert progressed > 0
