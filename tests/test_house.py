@@ -33,6 +33,7 @@ DOORS = {
     "uvicorn": ("api/",),
     "mlx": ("actors/engine/",),
     "mlx_lm": ("actors/engine/",),
+    "llguidance": ("actors/engine/",),
 }
 
 Node = TypeVar("Node", bound=ast.AST)
