@@ -1,0 +1,98 @@
+"""The index of kept prefixes: digests chain, messages are numbered, a gap is no lie."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from api.prefixes import EXPECTED, PrefixIndex
+from schemas.ids import InstanceId
+from schemas.prefix import BLOCK, Prefixes, digests, join
+from schemas.task import pack_ids
+
+ONE, TWO = InstanceId("one"), InstanceId("two")
+PROMPT = digests(pack_ids(list(range(10 * BLOCK))))
+
+
+def whole(number: int, row: list[bytes], attempt: int = 1) -> Prefixes:
+    return Prefixes(ONE, attempt, number, True, join(row))
+
+
+@given(st.lists(st.integers(0, 2**32 - 1), max_size=200), st.lists(st.integers(0, 2**32 - 1), max_size=200))
+def test_equal_digests_are_equal_beginnings(one: list[int], two: list[int]) -> None:
+    shared = 0
+    for first, second in zip(one, two, strict=False):
+        if first != second:
+            break
+        shared += 1
+    blocks = shared // BLOCK
+    ours, theirs = digests(pack_ids(one)), digests(pack_ids(two))
+    assert ours[:blocks] == theirs[:blocks]
+    assert set(ours[blocks:]).isdisjoint(theirs[blocks:])
+    assert len(ours) == len(one) // BLOCK
+
+
+def test_what_was_announced_is_found_from_its_beginning_on() -> None:
+    index = PrefixIndex()
+    index.hear(whole(1, PROMPT[:4]))
+    assert index.cached_tokens(ONE, PROMPT) == 4 * BLOCK
+    assert index.cached_tokens(ONE, PROMPT[1:]) == 3 * BLOCK
+    assert index.cached_tokens(ONE, digests(pack_ids([7] * 100))) == 0
+    assert index.cached_tokens(TWO, PROMPT) == 0
+
+
+def test_changes_follow_each_other() -> None:
+    index = PrefixIndex()
+    index.hear(whole(1, PROMPT[:2]))
+    index.hear(Prefixes(ONE, 1, 2, False, join(PROMPT[2:6])))
+    assert index.cached_tokens(ONE, PROMPT) == 6 * BLOCK
+    index.hear(Prefixes(ONE, 1, 3, False, b"", join(PROMPT[3:6])))
+    assert index.cached_tokens(ONE, PROMPT) == 3 * BLOCK
+
+
+def test_a_repeated_message_changes_nothing() -> None:
+    index = PrefixIndex()
+    index.hear(whole(1, PROMPT[:2]))
+    index.hear(Prefixes(ONE, 1, 2, False, join(PROMPT[2:3])))
+    index.hear(Prefixes(ONE, 1, 2, False, b"", join(PROMPT[:1])))
+    assert index.cached_tokens(ONE, PROMPT) == 3 * BLOCK
+
+
+def test_a_gap_makes_it_unknown_until_all_is_told_again() -> None:
+    index = PrefixIndex()
+    index.hear(whole(1, PROMPT[:2]))
+    index.hear(Prefixes(ONE, 1, 3, False, join(PROMPT[2:3])))
+    assert index.cached_tokens(ONE, PROMPT) == 0
+    index.hear(Prefixes(ONE, 1, 4, False, join(PROMPT[3:4])))
+    assert index.cached_tokens(ONE, PROMPT) == 0
+    index.hear(whole(5, PROMPT[:4]))
+    assert index.cached_tokens(ONE, PROMPT) == 4 * BLOCK
+
+
+def test_a_new_life_keeps_nothing_of_the_old_one() -> None:
+    index = PrefixIndex()
+    index.hear(whole(1, PROMPT[:2]))
+    index.expect(ONE, PROMPT)
+    index.hear(whole(1, [], attempt=2))
+    assert index.cached_tokens(ONE, PROMPT) == 0
+
+
+def test_siblings_of_a_burst_follow_the_first() -> None:
+    index = PrefixIndex()
+    index.expect(ONE, PROMPT)
+    assert index.cached_tokens(ONE, PROMPT) == 10 * BLOCK
+    index.hear(whole(1, PROMPT[:2]))
+    assert index.cached_tokens(ONE, PROMPT) == 10 * BLOCK
+
+
+def test_what_is_expected_is_bounded() -> None:
+    index = PrefixIndex()
+    index.expect(ONE, PROMPT)
+    index.expect(ONE, [bytes([0, *number.to_bytes(7)]) for number in range(EXPECTED)])
+    assert index.cached_tokens(ONE, PROMPT) == 0
+
+
+def test_those_that_are_gone_are_forgotten() -> None:
+    index = PrefixIndex()
+    index.expect(ONE, PROMPT)
+    index.expect(TWO, PROMPT)
+    index.forget_all_but([TWO])
+    assert (index.cached_tokens(ONE, PROMPT), index.cached_tokens(TWO, PROMPT)) == (0, 10 * BLOCK)
