@@ -35,6 +35,7 @@ def request_metrics(accounts: Accounts, audits: Audits) -> Iterator[Metric]:
     )
     yield _sum("completion_tokens", "Of answers.", {m: t.completion_tokens for m, t in sums.items()})
     yield _sum("migrations", "Answers that went on elsewhere.", {m: t.migrations for m, t in sums.items()})
+    yield _cancels(sums)
     yield from _single(accounts, audits)
 
 
@@ -57,6 +58,14 @@ def _ended(sums: Sums) -> Metric:
     return family
 
 
+def _cancels(sums: Sums) -> Metric:
+    family = CounterMetricFamily("troupe_cancels", "Answers cut short.", labels=["model", "by"])
+    for model, tally in sums.items():
+        for by, count in tally.cancels().items():
+            family.add_metric([model, by], count)
+    return family
+
+
 def _times(name: str, what: str, by_model: Mapping[ModelId, Durations]) -> Metric:
     family = HistogramMetricFamily(f"troupe_{name}_seconds", what, labels=["model"])
     for model, durations in by_model.items():
@@ -76,7 +85,6 @@ def _single(accounts: Accounts, audits: Audits) -> Iterator[Metric]:
     for code, count in accounts.refusals.items():
         refusals.add_metric([code], count)
     yield refusals
-    yield CounterMetricFamily("troupe_cancels", "Cancels that were sent to runners.", accounts.cancels)
     yield CounterMetricFamily(
         "troupe_chunks_garbage", "Frames and chunks that made no sense.", accounts.garbage
     )

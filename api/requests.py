@@ -198,7 +198,6 @@ class Requests:
         request.stop(index)
 
     def _cancel(self, request: RequestId, attempt: int = 0, index: int | None = None) -> None:
-        self.accounts.cancels += 1
         cancel = Cancel(request=request, attempt=attempt, index=index)
         try:
             self._bus.post(self._bus.subjects.cancel(request), msgspec.json.encode(cancel))

@@ -38,6 +38,16 @@ class Tally:
             whole._add_progress(account, tokens)  # noqa: SLF001  # its own kind
         return whole
 
+    def cancels(self) -> dict[str, int]:
+        """Answers that nobody waited for to their end: the client left, somebody cancelled, time was up."""
+        by = {"client": self.ended["client_left", ""], "order": 0, "deadline": 0}
+        for (outcome, code), count in self.ended.items():
+            if outcome == "cancelled":
+                by["order"] += count
+            elif code in ("deadline", "wait_deadline"):
+                by["deadline"] += count
+        return by
+
     def _add_progress(self, account: Account, tokens: int) -> None:
         if account.placed_at is not None:
             self.queue.add(account.queue_s)

@@ -89,7 +89,7 @@ async def test_an_open_request_is_seen_in_its_stage_with_the_tokens_it_has(stage
         assert await value(stage, "troupe_completion_tokens_total", model=MODEL) == count
         asking.cancel()
         await until(stage, "troupe_requests_total", 2, outcome="client_left")
-    assert await value(stage, "troupe_cancels_total") == 2
+    assert await value(stage, "troupe_cancels_total", model=MODEL, by="client") == 2
 
 
 async def test_refusals_are_counted_by_code_and_made_up_models_make_no_series(stage: Stage) -> None:
