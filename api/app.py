@@ -6,12 +6,14 @@ from litestar.types import Scope
 
 from api.chat import chat_routes
 from api.cluster import cluster_routes
+from api.completions import completion_routes
 from api.context import Context
 from api.errors import answer_error
 from api.health import health_routes
 from api.metrics import metrics_routes
 from api.models import model_routes
 from api.schema import schema_routes
+from api.tokenize import tokenize_routes
 
 
 def create_app(context: Context) -> Litestar:
@@ -23,6 +25,8 @@ def create_app(context: Context) -> Litestar:
     return Litestar(
         route_handlers=[
             *chat_routes(context),
+            *completion_routes(context),
+            *tokenize_routes(context),
             *model_routes(context),
             *health_routes(context),
             *metrics_routes(context),

@@ -9,13 +9,15 @@ from litestar import Request, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp
 
-from api.completion import ChunkWriter, whole
+from api.chat_parameters import chat_wish, read_chat
+from api.chat_writer import ChunkWriter, whole
+from api.choice import put_together
 from api.context import Context
-from api.generation import Generation
-from api.parameters import read_chat
+from api.prompt import ChatPrompt
 from api.sse import DONE, EventStream, Whole, comment
-from schemas.ids import ModelId, RequestId, new_request_id
-from schemas.openai import ChatRequest
+from api.wish import Wish
+from schemas.chat import ChatRequest
+from schemas.ids import RequestId, new_request_id
 
 log = structlog.get_logger()
 
@@ -25,40 +27,41 @@ def chat_routes(context: Context) -> list[HTTPRouteHandler]:
 
     @post("/v1/chat/completions", status_code=200)
     async def complete(request: Request[Any, Any, Any]) -> ASGIApp:
-        chat = read_chat(await request.body())
+        chat = await context.prompts.read(await request.body(), read_chat)
+        wish = chat_wish(chat, request.headers)
         request_id = new_request_id()
         log.debug("chat.asked", request=request_id, model=chat.model, user=chat.user)
         headers = [(b"x-request-id", request_id.encode())]
         if chat.stream:
-            return EventStream(stream(context, chat, request_id), headers)
-        return Whole(answer(context, chat, request_id), headers)
+            return EventStream(stream(context, chat, wish, request_id), headers)
+        return Whole(answer(context, chat, wish, request_id), headers)
 
     return [complete]
 
 
-async def stream(context: Context, chat: ChatRequest, request_id: RequestId) -> AsyncGenerator[bytes]:
-    """Events: comments while there is nothing, the role, the words, the end."""
-    with context.requests.owned(request_id, ModelId(chat.model)) as request:
-        generation = Generation(request, chat)
+async def stream(
+    context: Context, chat: ChatRequest, wish: Wish, request_id: RequestId
+) -> AsyncGenerator[bytes]:
+    """Events: comments while there is nothing, the roles, the words, the ends."""
+    with context.generations.begun(request_id, wish) as generation:
         writer: ChunkWriter | None = None
-        async with aclosing(context.generations.pieces(generation)) as pieces:
-            async for text, remark, last in pieces:
-                if not text and not last:
+        async with aclosing(context.generations.pieces(generation, ChatPrompt(chat.messages))) as news:
+            async for pieces, remark, last in news:
+                if not pieces and not last:
                     yield comment(remark)
                     continue
                 data = b""
                 if writer is None:
-                    writer = ChunkWriter(generation)
+                    writer = ChunkWriter(generation, chat.model, chat.wants_usage)
                     data = writer.role()
-                if text:
-                    data += writer.text(text)
+                for piece in pieces:
+                    data += writer.piece(piece)
                 yield data + writer.end() + DONE if last else data
 
 
-async def answer(context: Context, chat: ChatRequest, request_id: RequestId) -> bytes:
+async def answer(context: Context, chat: ChatRequest, wish: Wish, request_id: RequestId) -> bytes:
     """The whole answer, once it is there."""
-    with context.requests.owned(request_id, ModelId(chat.model)) as request:
-        generation = Generation(request, chat)
-        async with aclosing(context.generations.pieces(generation)) as pieces:
-            text = "".join([piece.text async for piece in pieces])
-        return whole(generation, text)
+    with context.generations.begun(request_id, wish) as generation:
+        async with aclosing(context.generations.pieces(generation, ChatPrompt(chat.messages))) as news:
+            said = put_together(wish.n, [piece async for pieces, _, _ in news for piece in pieces])
+        return whole(generation, chat.model, said)

@@ -21,8 +21,8 @@ class Context:
         self.signs = Signs(bus)
         self.requests = Requests(bus, settings)
         artifacts = Artifacts(bus.artifacts, self.threads, settings.artifacts)
-        prompts = Prompts(bus, artifacts, self.threads, settings.inline_chars)
-        self.generations = Generations(self.requests, prompts, bus.view)
+        self.prompts = Prompts(bus, artifacts, self.threads, settings.inline_chars)
+        self.generations = Generations(self.requests, self.prompts, bus.view)
 
     def close(self) -> None:
         self.threads.shutdown(wait=False, cancel_futures=True)

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 
 HELD_CHARS = 16
 """A decoder of an unknown family may still change this many characters at the end."""
-_BYTE = re.compile(r"<0x(\+[0-9A-Fa-f]|[0-9A-Fa-f]{2})>")
+BYTE = re.compile(r"<0x(\+[0-9A-Fa-f]|[0-9A-Fa-f]{2})>")
 
 
 class Detokenizer(Protocol):
@@ -32,7 +32,7 @@ class Detokenizer(Protocol):
 
 def detokenizers(tokenizer: Tokenizer) -> Callable[[], Detokenizer]:
     """The maker of detokenizers that suits the tokenizer's family; they share one table of pieces."""
-    steps = _steps(json.loads(tokenizer.to_str())["decoder"])
+    steps = decoder_steps(tokenizer)
     kinds = [step["type"] for step in steps]
     if kinds == ["ByteLevel"]:
         table = BytePieces(tokenizer)
@@ -41,20 +41,23 @@ def detokenizers(tokenizer: Tokenizer) -> Callable[[], Detokenizer]:
         pieces = TextPieces(tokenizer, cast("str", steps[0]["replacement"]), " ")
         strips = steps[0].get("prepend_scheme", "always") != "never"
         return lambda: MetaspaceDetokenizer(pieces, strips)
-    if _is_fallback(steps):
+    if is_fallback(steps):
         pieces = TextPieces(tokenizer, steps[0]["pattern"]["String"], steps[0]["content"])
         strip = steps[3] if len(steps) > 3 else {}
         return lambda: FallbackDetokenizer(pieces, strip.get("content", " "), strip.get("start", 0))
     return lambda: WholeDetokenizer(tokenizer)
 
 
-def _steps(decoder: dict[str, Any] | None) -> list[dict[str, Any]]:
+def decoder_steps(tokenizer: Tokenizer) -> list[dict[str, Any]]:
+    """What the decoder does, in order."""
+    decoder: dict[str, Any] | None = json.loads(tokenizer.to_str())["decoder"]
     if decoder is None:
         return []
     return decoder["decoders"] if decoder["type"] == "Sequence" else [decoder]
 
 
-def _is_fallback(steps: list[dict[str, Any]]) -> bool:
+def is_fallback(steps: list[dict[str, Any]]) -> bool:
+    """Pieces with byte fallback."""
     kinds = [step["type"] for step in steps]
     if kinds[:3] != ["Replace", "ByteFallback", "Fuse"] or "String" not in steps[0]["pattern"]:
         return False
@@ -148,7 +151,7 @@ class FallbackDetokenizer:
             piece = self._pieces[token_id]
             if piece is None:
                 continue
-            byte = _BYTE.fullmatch(piece) if piece.startswith("<0x") else None
+            byte = BYTE.fullmatch(piece) if piece.startswith("<0x") else None
             if byte is not None:
                 self._run.append(int(byte[1], 16))
                 continue

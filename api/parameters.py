@@ -1,4 +1,4 @@
-"""Reads the body of a chat request: honoured, or refused with a sentence that names the parameter."""
+"""Reads the body of a request: honoured, or refused with a sentence that names the parameter."""
 
 import re
 from difflib import get_close_matches
@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET
 
 from api.errors import ApiError, bad_request
-from schemas.openai import ChatRequest, Message, Part, StreamOptions
+from schemas.openai import Asked
 
 T = TypeVar("T")
 
@@ -20,57 +20,17 @@ class Neutral(NamedTuple):
     why: str
 
 
-_TOOLS = "tool calls are not built yet"
-_OUTPUT = "only text is generated"
-_MEDIA = "only text content is read"
-
-NEUTRAL: dict[str, Neutral] = {
-    "audio": Neutral((None,), _OUTPUT),
-    "frequency_penalty": Neutral((None, 0), "penalties are not built yet"),
-    "function_call": Neutral((None, "none", "auto"), _TOOLS),
-    "functions": Neutral((None, []), _TOOLS),
-    "logit_bias": Neutral((None, {}), "logit biases are not built yet"),
-    "logprobs": Neutral((None, False), "log-probabilities are not built yet"),
-    "modalities": Neutral((None, ["text"]), _OUTPUT),
-    "moderation": Neutral((None,), "there is no moderation"),
-    "n": Neutral((None, 1), "more than one choice is not built yet"),
-    "parallel_tool_calls": Neutral((None, True, False), _TOOLS),
-    "prediction": Neutral((None,), "predicted outputs are not built"),
-    "presence_penalty": Neutral((None, 0), "penalties are not built yet"),
-    "prompt_cache_options": Neutral((None,), "prefix caching cannot be steered yet"),
-    "prompt_cache_retention": Neutral((None, "in_memory"), "prefixes are kept in memory only"),
-    "reasoning_effort": Neutral((None,), "the effort of reasoning cannot be steered yet"),
-    "response_format": Neutral((None, {"type": "text"}), "structured output is not built yet"),
-    "service_tier": Neutral((None, "auto", "default"), "there is one tier"),
-    "store": Neutral((None, False), "answers are not stored"),
-    "tool_choice": Neutral((None, "none", "auto"), _TOOLS),
-    "tools": Neutral((None, []), _TOOLS),
-    "top_logprobs": Neutral((None, 0), "log-probabilities are not built yet"),
-    "verbosity": Neutral((None,), "the length of answers cannot be steered but by max_tokens"),
-    "web_search_options": Neutral((None,), "there is no web search"),
+NEUTRAL_ASKED: dict[str, Neutral] = {
+    "use_beam_search": Neutral((None, False), "beam search is not built"),
 }
 NEUTRAL_OPTION: dict[str, Neutral] = {
     "include_obfuscation": Neutral((None, False), "chunks are not padded"),
 }
-NEUTRAL_MESSAGE: dict[str, Neutral] = {
-    "name": Neutral((None,), "names of participants are not given to the model"),
-    "tool_calls": Neutral((None, []), _TOOLS),
-    "tool_call_id": Neutral((None,), _TOOLS),
-    "function_call": Neutral((None,), _TOOLS),
-    "refusal": Neutral((None,), "refusals in the history are not given to the model: send them as content"),
-    "audio": Neutral((None,), _MEDIA),
-    "annotations": Neutral((None, []), "annotations are not given to the model"),
-}
-NEUTRAL_PART: dict[str, Neutral] = {
-    "image_url": Neutral((None,), _MEDIA),
-    "input_audio": Neutral((None,), _MEDIA),
-    "file": Neutral((None,), _MEDIA),
-    "refusal": Neutral((None,), _MEDIA),
-    "prompt_cache_breakpoint": Neutral((None,), "prefix caching cannot be steered yet"),
+NEUTRAL_EXTENSION: dict[str, Neutral] = {
+    "truncation": Neutral((None, "disabled"), "prompts past the context are refused, not cut"),
 }
 
-_DECODER = msgspec.json.Decoder(ChatRequest)
-_SAID = re.compile(r"(?s)(?P<what>.*?)(?: - at `(?:key in )?\$\.?(?P<path>.*)`)?")
+_SAID = re.compile(r"(?s)(?P<what>.*?)(?: - at (?:`key` in )?`\$\.?(?P<path>.*)`)?")
 _FIELD = re.compile(r"Object (missing required|contains unknown) field `(.*)`", re.DOTALL)
 _WORDS = {
     "`str`": "a string",
@@ -81,22 +41,6 @@ _WORDS = {
     "`object`": "an object",
     "`null`": "null",
 }
-
-
-def read_chat(body: bytes) -> ChatRequest:
-    """The request in `body`, every field of it checked; raises `ApiError`."""
-    request = decode(body, _DECODER)
-    require_neutral(request, NEUTRAL, "")
-    if request.stream_options is not None:
-        _check_stream_options(request, request.stream_options)
-    if request.max_tokens is not None and request.max_completion_tokens is not None:
-        raise bad_request(
-            "Set 'max_tokens' or 'max_completion_tokens', not both: they mean the same.",
-            "max_completion_tokens",
-        )
-    for number, message in enumerate(request.messages):
-        _check_message(message, f"messages[{number}]")
-    return request
 
 
 def decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
@@ -163,28 +107,17 @@ def _is_one_of(raw: msgspec.Raw, values: tuple[object, ...]) -> bool:
     )
 
 
-def _check_stream_options(request: ChatRequest, options: StreamOptions) -> None:
-    require_neutral(options, NEUTRAL_OPTION, "stream_options.")
-    if not request.stream:
-        raise bad_request("'stream_options' is only allowed when 'stream' is true.", "stream_options")
-
-
-def _check_message(message: Message, path: str) -> None:
-    if message.role in ("tool", "function"):
-        raise bad_request(f"'{path}.role' cannot be '{message.role}': {_TOOLS}.", f"{path}.role")
-    require_neutral(message, NEUTRAL_MESSAGE, f"{path}.")
-    if message.content is None:
-        raise bad_request(f"'{path}.content' must be a string or an array of text parts.", f"{path}.content")
-    if isinstance(message.content, list):
-        for number, part in enumerate(message.content):
-            _check_part(part, f"{path}.content[{number}]")
-
-
-def _check_part(part: Part, path: str) -> None:
-    if part.type != "text":
-        raise bad_request(f"'{path}.type' cannot be '{part.type[:100]}': {_MEDIA}.", f"{path}.type")
-    require_neutral(part, NEUTRAL_PART, f"{path}.")
-    if part.text is UNSET:
+def check_asked(asked: Asked, limit: int | None) -> None:
+    """What chats and completions have in common; `limit`: most tokens of the answer."""
+    require_neutral(asked, NEUTRAL_ASKED, "")
+    if asked.stream_options is not None:
+        require_neutral(asked.stream_options, NEUTRAL_OPTION, "stream_options.")
+        if not asked.stream:
+            raise bad_request("'stream_options' is only allowed when 'stream' is true.", "stream_options")
+    if asked.provider_extensions is not None:
+        require_neutral(asked.provider_extensions, NEUTRAL_EXTENSION, "provider_extensions.")
+    if limit is not None and (asked.min_tokens or 0) > limit:
         raise bad_request(
-            f"Missing required parameter: '{path}.text'.", f"{path}.text", "missing_required_parameter"
+            f"'min_tokens' is {asked.min_tokens}: more than the most that the answer may have, {limit}.",
+            "min_tokens",
         )

@@ -1,27 +1,90 @@
-"""From messages to a task: template, tokenizer, and whether it fits."""
+"""From messages, a text or token ids to a task: template, tokenizer, and whether it fits."""
 
 from asyncio import get_running_loop
-from collections.abc import Sequence
+from collections.abc import Callable
 from concurrent.futures import Executor
-from secrets import randbits
+from typing import TypeVar
+
+from msgspec import Struct
 
 from api.artifacts import ArtifactDamaged, Artifacts
 from api.catalogue import Described
 from api.errors import ApiError, bad_request, unavailable
-from api.template import ChatMessage, TemplateRefused
+from api.room import check_bias, check_ids, room
+from api.template import TemplateRefused
 from api.tokenizer import ChatTokenizer
+from api.wish import Wish
 from bus.bus import Bus
 from bus.errors import BlobMissing
+from schemas.chat import Message
 from schemas.ids import ApiId, RequestId
-from schemas.openai import ChatRequest
-from schemas.task import Sampling, Task, pack_ids
+from schemas.task import Task, pack_ids
+
+T = TypeVar("T")
 
 MAX_INLINE_BYTES = 512 * 1024
 """A prompt larger than this travels through the object store."""
+READ_BYTES_A_CHAR = 16
+"""So many bytes of a body are read in the time that it takes to tokenise a character."""
+MESSAGE_CHARS = 64
+"""What a template writes around a message takes the time of about so many characters."""
+
+
+class ChatPrompt(Struct, frozen=True):
+    """Messages for the model's template."""
+
+    messages: list[Message]
+    name = "messages"
+
+    @property
+    def weight(self) -> int:
+        """How much work it is, in characters: empty messages are work too."""
+        return MESSAGE_CHARS * len(self.messages) + sum(len(message.text) for message in self.messages)
+
+    def encode(self, tokenizer: ChatTokenizer) -> list[int]:
+        return tokenizer.encode_chat(
+            [{"role": message.role, "content": message.text} for message in self.messages]
+        )
+
+
+class TextPrompt(Struct, frozen=True):
+    """A text that goes to the tokenizer as it is, control tokens and all."""
+
+    text: str
+    add_special: bool = True
+    name = "prompt"
+
+    @property
+    def weight(self) -> int:
+        return len(self.text)
+
+    def encode(self, tokenizer: ChatTokenizer) -> list[int]:
+        return tokenizer.encode_text(self.text, self.add_special)
+
+    def shown(self, _tokenizer: ChatTokenizer) -> str:
+        return self.text
+
+
+class IdsPrompt(Struct, frozen=True):
+    """Token ids, as they are."""
+
+    ids: list[int]
+    name = "prompt"
+    weight = 0
+
+    def encode(self, _tokenizer: ChatTokenizer) -> list[int]:
+        return self.ids
+
+    def shown(self, tokenizer: ChatTokenizer) -> str:
+        return tokenizer.decode(self.ids)
+
+
+RawPrompt = TextPrompt | IdsPrompt
+Prompt = ChatPrompt | RawPrompt
 
 
 class Prompts:
-    """Makes tasks of chat requests; long prompts in a thread, so that nobody's tokens wait for them."""
+    """Makes tasks; long prompts in a thread, so that nobody's tokens wait for them."""
 
     def __init__(self, bus: Bus, artifacts: Artifacts, threads: Executor, inline_chars: int) -> None:
         self._bus = bus
@@ -41,27 +104,35 @@ class Prompts:
                 500, f"'{model.spec.id}' cannot chat: {damaged}.", code="model_damaged"
             ) from damaged
 
-    async def ids(self, tokenizer: ChatTokenizer, chat: ChatRequest) -> list[int]:
+    async def ids(self, tokenizer: ChatTokenizer, prompt: Prompt) -> list[int]:
         """The prompt's ids; raises `ApiError` when the template does not take the messages."""
-        messages = [{"role": message.role, "content": message.text} for message in chat.messages]
         try:
-            return await self._encode(tokenizer, messages)
+            return await self._worked(prompt.weight, lambda: prompt.encode(tokenizer))
         except TemplateRefused as why:
-            raise bad_request(
-                f"The chat template of '{chat.model}' refuses the messages: {why}.", "messages"
-            ) from why
+            raise bad_request(f"The model's chat template refuses the messages: {why}.", "messages") from why
 
-    async def _encode(self, tokenizer: ChatTokenizer, messages: Sequence[ChatMessage]) -> list[int]:
-        if sum(len(message["content"]) for message in messages) <= self._inline_chars:
-            return tokenizer.encode_chat(messages)
-        return await get_running_loop().run_in_executor(self._threads, tokenizer.encode_chat, messages)
+    async def text(self, tokenizer: ChatTokenizer, ids: list[int]) -> str:
+        """The text of `ids`, control tokens and all."""
+        return await self._worked(len(ids), lambda: tokenizer.decode(ids))
+
+    async def read(self, body: bytes, reader: Callable[[bytes], T]) -> T:
+        """What `reader` makes of `body`; to read and check it is less work than to tokenise it."""
+        return await self._worked(len(body) // READ_BYTES_A_CHAR, lambda: reader(body))
+
+    async def _worked(self, weight: int, work: Callable[[], T]) -> T:
+        """Small work at once, large work in a thread."""
+        if weight <= self._inline_chars:
+            return work()
+        return await get_running_loop().run_in_executor(self._threads, work)
 
     async def task(
-        self, request: RequestId, api: ApiId, chat: ChatRequest, model: Described, ids: list[int]
+        self, request: RequestId, api: ApiId, wish: Wish, model: Described, ids: list[int], name: str
     ) -> Task:
-        """What a runner needs; raises `ApiError` when the prompt does not fit."""
+        """What a runner needs; raises `ApiError` when the prompt, called `name`, does not fit."""
+        check_ids(model, ids, name)
+        check_bias(model, wish)
+        max_tokens = room(model, ids, wish, name)
         prompt, payload = pack_ids(ids), ""
-        max_tokens = room(model, ids, chat.limit)
         if len(prompt) > MAX_INLINE_BYTES:
             payload = f"prompt-{request}"
             await self._bus.payloads.put(payload, prompt)
@@ -73,37 +144,11 @@ class Prompts:
             prompt=b"" if payload else prompt,
             payload=payload,
             max_tokens=max_tokens,
-            sampling=sampling(chat),
-            stop_ids=model.card.eos_ids,
+            min_tokens=wish.min_tokens,
+            sampling=wish.sampling,
+            stop_ids=() if wish.ignore_eos else model.card.eos_ids,
+            n=wish.n,
+            grammar=wish.grammar,
+            logprobs=wish.logprobs,
+            lane=wish.lane,
         )
-
-
-def sampling(chat: ChatRequest) -> Sampling:
-    """OpenAI's defaults; without a seed every request has its own."""
-    seed = randbits(64) if chat.seed is None else chat.seed & (2**64 - 1)
-    return Sampling(
-        temperature=1.0 if chat.temperature is None else chat.temperature,
-        top_p=1.0 if chat.top_p is None else chat.top_p,
-        seed=seed,
-    )
-
-
-def room(model: Described, ids: list[int], limit: int | None) -> int:
-    """Most tokens of the answer: what was asked for, or the rest of the context; raises `ApiError`."""
-    if not ids:
-        raise bad_request("The messages make an empty prompt: say something.", "messages")
-    if max(ids) >= model.card.vocabulary:
-        raise ApiError(
-            500, f"The tokenizer of '{model.spec.id}' does not fit its weights.", code="model_damaged"
-        )
-    rest = model.context - len(ids)
-    if rest >= (limit or 1):
-        return limit or rest
-    asked = "" if limit is None else f" and {limit} for the answer"
-    raise bad_request(
-        f"This model's maximum context length is {model.context} tokens. However, you requested "
-        f"{len(ids) + (limit or 1)} tokens: {len(ids)} in the messages{asked}. "
-        "Shorten the messages, or lower max_tokens.",
-        "messages" if rest < 1 or limit is None else "max_tokens",
-        "context_length_exceeded",
-    )

@@ -7,13 +7,20 @@ from litestar import Response, get
 from litestar.handlers import HTTPRouteHandler
 from msgspec import Struct
 
+from api.chat_parameters import NEUTRAL, NEUTRAL_MESSAGE, NEUTRAL_PART
 from api.cluster import ModelStatus, WishedModel
+from api.completion_parameters import NEUTRAL_COMPLETION
 from api.health import Health
-from api.parameters import NEUTRAL, NEUTRAL_MESSAGE, NEUTRAL_OPTION, NEUTRAL_PART, Neutral
+from api.parameters import NEUTRAL_ASKED, NEUTRAL_EXTENSION, NEUTRAL_OPTION, Neutral
+from api.urgency import MAX_TIMEOUT_S, PRIORITY, TIMEOUT
+from schemas.chat import ChatCompletion, ChatCompletionChunk, ChatRequest
 from schemas.commands import Done
+from schemas.completions import CompletionRequest, TextCompletion
 from schemas.events import KnownEvent
-from schemas.openai import ChatCompletion, ChatCompletionChunk, ChatRequest, ErrorBody, ModelList, ModelObject
+from schemas.openai import ErrorBody, ModelList, ModelObject
 from schemas.state import State
+from schemas.task import LANES
+from schemas.tokens import Detokenized, DetokenizeRequest, Tokenized, TokenizeRequest
 
 Document = dict[str, Any]
 
@@ -32,6 +39,12 @@ TYPES = (
     ChatRequest,
     ChatCompletion,
     ChatCompletionChunk,
+    CompletionRequest,
+    TextCompletion,
+    TokenizeRequest,
+    Tokenized,
+    DetokenizeRequest,
+    Detokenized,
     ErrorBody,
     ModelList,
     ModelObject,
@@ -43,8 +56,10 @@ TYPES = (
     Done,
 )
 UNBUILT: dict[str, dict[str, Neutral]] = {
-    "ChatRequest": NEUTRAL,
+    "ChatRequest": NEUTRAL_ASKED | NEUTRAL,
+    "CompletionRequest": NEUTRAL_ASKED | NEUTRAL_COMPLETION,
     "StreamOptions": NEUTRAL_OPTION,
+    "ProviderExtensions": NEUTRAL_EXTENSION,
     "Message": NEUTRAL_MESSAGE,
     "Part": NEUTRAL_PART,
 }
@@ -89,19 +104,21 @@ def components() -> Document:
 
 
 def paths() -> Document:
-    chat = {
-        "200": {
-            "description": "The answer: whole, or with `stream` as events that end with `[DONE]`.",
-            "content": {
-                "application/json": {"schema": _ref("ChatCompletion")},
-                "text/event-stream": {"schema": _ref("ChatCompletionChunk")},
-            },
-        }
-    }
+    chat = _streamed("ChatCompletion", "ChatCompletionChunk")
+    text = _streamed("TextCompletion", "TextCompletion")
     name = [{"name": "name", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}]
     return {
         "/v1/chat/completions": {
-            "post": _operation("complete", "Answer a chat.", chat, [400, 404, 413, 429, 500, 503, 504], body="ChatRequest")
+            "post": _operation("complete", "Answer a chat.", chat, _WRONG, _URGENCY, body="ChatRequest")
+        },
+        "/v1/completions": {
+            "post": _operation("goOn", "Go on from prompts.", text, _WRONG, _URGENCY, body="CompletionRequest")
+        },
+        "/tokenize": {
+            "post": _operation("tokenize", "A text or a chat as token ids.", _ok("Tokenized"), [400, 404, 413, 503], body="TokenizeRequest")
+        },
+        "/detokenize": {
+            "post": _operation("detokenize", "Token ids as text.", _ok("Detokenized"), [400, 404, 413, 503], body="DetokenizeRequest")
         },
         "/v1/models": {"get": _operation("models", "All models.", _ok("ModelList"))},
         "/v1/models/{name}": {"get": _operation("model", "One model.", _ok("ModelObject"), [404], name)},
@@ -140,6 +157,29 @@ _RANGE: list[Document] = [
         "schema": {"type": "integer", "minimum": 0, "maximum": 2**63 - 1},
     },
 ]
+
+
+_WRONG = [400, 404, 413, 429, 500, 503, 504]
+_URGENCY: list[Document] = [
+    {"name": PRIORITY, "in": "header", "schema": {"enum": list(LANES)}},
+    {
+        "name": TIMEOUT,
+        "in": "header",
+        "schema": {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_TIMEOUT_S},
+    },
+]
+
+
+def _streamed(whole: str, chunk: str) -> Document:
+    return {
+        "200": {
+            "description": "The answer: whole, or with `stream` as events that end with `[DONE]`.",
+            "content": {
+                "application/json": {"schema": _ref(whole)},
+                "text/event-stream": {"schema": _ref(chunk)},
+            },
+        }
+    }
 
 
 def _ref(name: str) -> Document:

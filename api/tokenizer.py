@@ -14,6 +14,7 @@ from tokenizers import AddedToken, Tokenizer
 
 from api.detokenizer import Detokenizer, detokenizers
 from api.template import ChatMessage, ChatTemplate, TemplateRefused
+from api.token_text import TokenText, TokenTexts
 
 
 class ChatTokenizer:
@@ -27,12 +28,15 @@ class ChatTokenizer:
         self._special = _broken([token.content for token in added if token.special])
         self._control = _broken([token.content for token in added if _is_control(token, source)])
         self._folds = tokenizer.normalizer is not None and any(token.normalized for token in added)
-        self.detokenizer: Callable[[], Detokenizer] = detokenizers(tokenizer)
         self._break = f"\ue000{token_hex(8)}\ue001"
         tokenizer.no_truncation()
         tokenizer.no_padding()
         tokenizer.add_special_tokens([AddedToken(self._break, normalized=False)])  # pyright: ignore[reportUnknownMemberType] - its stub says a bare `list`
         self._break_id = tokenizer.token_to_id(self._break)
+        self.detokenizer: Callable[[], Detokenizer] = detokenizers(tokenizer)
+        self.texts = TokenTexts(tokenizer)
+        if self._break_id is not None:
+            self.texts[self._break_id] = TokenText("", None)
 
     def encode_chat(self, messages: Sequence[ChatMessage]) -> list[int]:
         """The ids of the whole prompt; raises `TemplateRefused`."""
@@ -47,6 +51,15 @@ class ChatTokenizer:
     def encode(self, text: str) -> list[int]:
         """Ids with nothing added; `encode_batch_fast` computes no offsets and lets other threads run."""
         return self._tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids
+
+    def encode_text(self, text: str, add_special: bool) -> list[int]:
+        """Ids of a text in which control tokens count; `add_special`: with what the tokenizer puts around it."""
+        return self._tokenizer.encode_batch_fast([text], add_special_tokens=add_special)[0].ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of `ids`, control tokens and all."""
+        known = [token_id for token_id in ids if token_id != self._break_id]
+        return self._tokenizer.decode(known, skip_special_tokens=False)
 
     def _adapted(self, message: ChatMessage) -> ChatMessage:
         """OpenAI's newer name of the system's role, for templates that do not know it."""

@@ -1,4 +1,4 @@
-"""OpenAI's chat completions on the wire: the request, the answer whole and in chunks, errors, models.
+"""What chats and completions ask for on OpenAI's wire, and errors and models.
 
 Fields of type `Unbuilt` are known by name so that `api/parameters.py` can accept their neutral value and
 refuse any other with the reason; every field that stands in neither group is refused as unknown.
@@ -10,44 +10,17 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 Unbuilt = Raw | UnsetType
 """A documented field that is not built: its JSON as it came, or UNSET."""
+AnyJson = Raw | UnsetType
+"""JSON of any form, as it came."""
 
-Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
-StopString = Annotated[str, Meta(min_length=1)]
+StopString = Annotated[str, Meta(min_length=1, max_length=4096)]
 PositiveInt = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Label = Annotated[str, Meta(max_length=512)]
-
-
-class Part(Struct, frozen=True, forbid_unknown_fields=True):
-    """One part of a message's content; only `text` is built."""
-
-    type: str
-    text: str | UnsetType = UNSET
-    image_url: Unbuilt = UNSET
-    input_audio: Unbuilt = UNSET
-    file: Unbuilt = UNSET
-    refusal: Unbuilt = UNSET
-    prompt_cache_breakpoint: Unbuilt = UNSET
-
-
-class Message(Struct, frozen=True, forbid_unknown_fields=True):
-    """One message of a conversation."""
-
-    role: Role
-    content: str | list[Part] | None = None
-    name: Unbuilt = UNSET
-    tool_calls: Unbuilt = UNSET
-    tool_call_id: Unbuilt = UNSET
-    function_call: Unbuilt = UNSET
-    refusal: Unbuilt = UNSET
-    audio: Unbuilt = UNSET
-    annotations: Unbuilt = UNSET
-
-    @property
-    def text(self) -> str:
-        """The content as one string; text parts follow each other with nothing in between."""
-        if isinstance(self.content, list):
-            return "".join(part.text for part in self.content if part.text is not UNSET)
-        return self.content or ""
+Penalty = Annotated[float, Meta(ge=-2, le=2)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Bias = Annotated[float, Meta(ge=-100, le=100)]
+GrammarText = Annotated[str, Meta(min_length=1, max_length=128 * 1024)]
+ServiceTier = Literal["auto", "default", "flex", "priority"]
 
 
 class StreamOptions(Struct, frozen=True, forbid_unknown_fields=True):
@@ -57,51 +30,78 @@ class StreamOptions(Struct, frozen=True, forbid_unknown_fields=True):
     include_obfuscation: Unbuilt = UNSET
 
 
-class ChatRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The body of `POST /v1/chat/completions`."""
+class ProviderExtensions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What Troupe offers beside OpenAI's parameters."""
 
-    messages: Annotated[list[Message], Meta(min_length=1)]
+    timings: bool | None = None
+    """Have the answer say where the request's time went in the runner; seconds."""
+    truncation: Unbuilt = UNSET
+
+
+class TextFormat(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="text"):
+    """Any text."""
+
+
+class JsonObjectFormat(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="json_object"):
+    """Any JSON object."""
+
+
+class JsonSchema(Struct, frozen=True, forbid_unknown_fields=True):
+    """A JSON schema and what it is called; it is kept to strictly, whatever `strict` says."""
+
+    name: Annotated[str, Meta(pattern="^[a-zA-Z0-9_-]{1,64}$")]
+    schema: AnyJson = UNSET
+    description: str | None = None
+    strict: bool | None = None
+
+
+class JsonSchemaFormat(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="json_schema"):
+    """JSON that a schema describes."""
+
+    json_schema: JsonSchema
+
+
+ResponseFormat = TextFormat | JsonObjectFormat | JsonSchemaFormat
+
+
+class Asked(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What chats and completions have in common."""
+
     model: Annotated[str, Meta(min_length=1)]
     max_tokens: PositiveInt | None = None
-    max_completion_tokens: PositiveInt | None = None
+    n: Annotated[int, Meta(ge=1, le=128)] | None = None
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
     seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    logit_bias: Annotated[dict[int, Bias], Meta(max_length=1024)] | None = None
+    """Token ids (strings in JSON) to what is added to their logits."""
     stop: StopString | Annotated[list[StopString], Meta(max_length=4)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
+    service_tier: ServiceTier | None = None
     user: Label | None = None
-    safety_identifier: Label | None = None
-    prompt_cache_key: Label | None = None
-    metadata: Annotated[dict[Annotated[str, Meta(max_length=64)], Label], Meta(max_length=16)] | None = None
-    audio: Unbuilt = UNSET
-    frequency_penalty: Unbuilt = UNSET
-    function_call: Unbuilt = UNSET
-    functions: Unbuilt = UNSET
-    logit_bias: Unbuilt = UNSET
-    logprobs: Unbuilt = UNSET
-    modalities: Unbuilt = UNSET
-    moderation: Unbuilt = UNSET
-    n: Unbuilt = UNSET
-    parallel_tool_calls: Unbuilt = UNSET
-    prediction: Unbuilt = UNSET
-    presence_penalty: Unbuilt = UNSET
-    prompt_cache_options: Unbuilt = UNSET
-    prompt_cache_retention: Unbuilt = UNSET
-    reasoning_effort: Unbuilt = UNSET
-    response_format: Unbuilt = UNSET
-    service_tier: Unbuilt = UNSET
-    store: Unbuilt = UNSET
-    tool_choice: Unbuilt = UNSET
-    tools: Unbuilt = UNSET
-    top_logprobs: Unbuilt = UNSET
-    verbosity: Unbuilt = UNSET
-    web_search_options: Unbuilt = UNSET
+
+    # Beyond OpenAI, under the names that vLLM gave them.
+    top_k: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
+    """0 and -1: all."""
+    min_p: Share | None = None
+    repetition_penalty: Annotated[float, Meta(ge=0.01, le=100)] | None = None
+    min_tokens: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
+    ignore_eos: bool | None = None
+    guided_json: AnyJson = UNSET
+    guided_regex: GrammarText | None = None
+    guided_grammar: GrammarText | None = None
+    guided_choice: (
+        Annotated[list[Annotated[str, Meta(min_length=1)]], Meta(min_length=1, max_length=1024)] | None
+    ) = None
+    use_beam_search: Unbuilt = UNSET
+    provider_extensions: ProviderExtensions | None = None
 
     @property
-    def limit(self) -> int | None:
-        """Most tokens of the answer, under whichever of its two names."""
-        return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
+    def choices(self) -> int:
+        return 1 if self.n is None else self.n
 
     @property
     def stops(self) -> tuple[str, ...]:
@@ -113,8 +113,9 @@ class ChatRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     def wants_usage(self) -> bool:
         return self.stream_options is not None and bool(self.stream_options.include_usage)
 
-
-Finish = Literal["stop", "length"]
+    @property
+    def wants_timings(self) -> bool:
+        return self.provider_extensions is not None and bool(self.provider_extensions.timings)
 
 
 class PromptTokensDetails(Struct, frozen=True):
@@ -130,55 +131,12 @@ class CompletionUsage(Struct, frozen=True):
     prompt_tokens_details: PromptTokensDetails
 
 
-class AnswerMessage(Struct, frozen=True):
-    content: str
-    role: Literal["assistant"] = "assistant"
-    refusal: None = None
+class ShownTimings(Struct, frozen=True, kw_only=True):
+    """Where a request's time went in the runner; seconds."""
 
-
-class Choice(Struct, frozen=True):
-    index: int
-    message: AnswerMessage
-    finish_reason: Finish
-    logprobs: None = None
-
-
-class ChatCompletion(Struct, frozen=True, kw_only=True):
-    """The whole answer, without `stream`."""
-
-    id: str
-    object: Literal["chat.completion"] = "chat.completion"
-    created: int
-    model: str
-    choices: list[Choice]
-    usage: CompletionUsage
-    system_fingerprint: str
-
-
-class Delta(Struct, frozen=True, omit_defaults=True):
-    """What a chunk adds; the first one carries the role, the last one nothing."""
-
-    role: Literal["assistant"] | UnsetType = UNSET
-    content: str | UnsetType = UNSET
-
-
-class ChunkChoice(Struct, frozen=True):
-    index: int
-    delta: Delta
-    logprobs: None = None
-    finish_reason: Finish | None = None
-
-
-class ChatCompletionChunk(Struct, frozen=True, kw_only=True):
-    """One event of a streamed answer; the one that carries the usage has no choices."""
-
-    id: str
-    object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
-    created: int
-    model: str
-    system_fingerprint: str
-    choices: list[ChunkChoice]
-    usage: CompletionUsage | UnsetType | None = UNSET
+    waited_s: float
+    prefill_s: float
+    decode_s: float
 
 
 class Error(Struct, frozen=True):

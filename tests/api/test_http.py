@@ -46,14 +46,14 @@ async def test_errors_have_one_shape(stage: Stage) -> None:
         (await post(PATH, content=b"{"), 400, "invalid_json"),
         (await post(PATH, content=b""), 400, "invalid_json"),
         (await post(PATH, json=chat("x" * 30_000)), 413, "too_large"),
-        (await post(PATH, json=chat(n=2)), 400, "unsupported_parameter"),
+        (await post(PATH, json=chat(store=True)), 400, "unsupported_parameter"),
         (await post(PATH, json=chat(model=5)), 400, "invalid_type"),
         (await post("/cluster/models", json={"id": "a"}), 400, "missing_required_parameter"),
     ):
         assert response.status_code == status, response.text
         assert error(response)["code"] == code
         assert request_of(response)
-    assert error(await post(PATH, json=chat(n=2)))["param"] == "n"
+    assert error(await post(PATH, json=chat(store=True)))["param"] == "store"
     assert (await stage.http.get(PATH)).headers["allow"] == "POST, OPTIONS"
     assert "20000" in str(error(await post(PATH, json=chat("x" * 30_000)))["message"])
 
@@ -70,9 +70,9 @@ async def test_a_body_without_a_length_is_limited_too(stage: Stage) -> None:
 async def test_the_sdk_names_the_parameter(stage: Stage) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         await stage.openai.chat.completions.create(
-            model=MODEL, messages=[{"role": "user", "content": "x"}], logprobs=True
+            model=MODEL, messages=[{"role": "user", "content": "x"}], store=True
         )
-    assert caught.value.param == "logprobs"
+    assert caught.value.param == "store"
 
 
 # Models, health
@@ -206,7 +206,7 @@ def test_every_reference_of_the_document_leads_somewhere() -> None:
     document = openapi()
     names = {part.split('"')[0] for part in json.dumps(document).split("#/components/schemas/")[1:]}
     assert names <= set(document["components"]["schemas"])
-    assert document["components"]["schemas"]["ChatRequest"]["properties"]["n"]["enum"] == [None, 1]
+    assert document["components"]["schemas"]["ChatRequest"]["properties"]["store"]["enum"] == [None, False]
 
 
 # The server

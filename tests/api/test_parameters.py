@@ -1,15 +1,23 @@
 """Every parameter of a chat request is honoured, neutral, or refused by name."""
 
+import json
 from contextlib import suppress
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from litestar.datastructures import Headers
 
+from api.chat_parameters import NEUTRAL, NEUTRAL_MESSAGE, chat_wish, read_chat
+from api.completion_parameters import completion_wish, prompts_of, read_completion
 from api.errors import ApiError
-from api.parameters import NEUTRAL, NEUTRAL_MESSAGE, read_chat
-from schemas.openai import ChatRequest, Message, Part
+from api.parameters import NEUTRAL_ASKED
+from api.prompt import IdsPrompt, TextPrompt
+from api.wish import Wish
+from schemas.chat import ChatRequest, Message, Part
+from schemas.completions import CompletionRequest
+from schemas.task import Sampling
 
 USER = {"role": "user", "content": "hi"}
 
@@ -18,9 +26,17 @@ def body(**fields: object) -> bytes:
     return msgspec.json.encode({"model": "m", "messages": [USER]} | fields)
 
 
+def wish_of(**fields: object) -> Wish:
+    return chat_wish(read_chat(body(**fields)), {})
+
+
+def urged(headers: dict[str, str], tier: str | None = None) -> Wish:
+    return chat_wish(read_chat(body(service_tier=tier)), Headers(headers))
+
+
 def refusal(raw: bytes) -> ApiError:
     with pytest.raises(ApiError) as caught:
-        read_chat(raw)
+        chat_wish(read_chat(raw), {})
     assert caught.value.status == 400
     return caught.value
 
@@ -37,6 +53,135 @@ def test_what_is_honoured() -> None:
     assert request.wants_usage
 
 
+def test_all_that_steers_sampling_comes_through() -> None:
+    wish = wish_of(
+        n=3, temperature=0.5, top_p=0.9, top_k=40, min_p=0.05, presence_penalty=-1, frequency_penalty=2,
+        repetition_penalty=1.1, logit_bias={"7": -100, "5": 1.5}, seed=-1, min_tokens=2, ignore_eos=True,
+        logprobs=True, top_logprobs=4,
+    )  # fmt: skip
+    assert wish.sampling == Sampling(
+        temperature=0.5, top_p=0.9, top_k=40, min_p=0.05, presence_penalty=-1, frequency_penalty=2,
+        repetition_penalty=1.1, logit_bias=((5, 1.5), (7, -100)), seed=2**64 - 1,
+    )  # fmt: skip
+    assert (wish.n, wish.min_tokens, wish.ignore_eos, wish.logprobs) == (3, 2, True, 4)
+
+
+def test_what_is_left_out_changes_nothing() -> None:
+    wish = wish_of(top_k=-1, logprobs=False, top_logprobs=0)
+    assert wish.sampling == Sampling(seed=wish.sampling.seed)
+    assert (wish.n, wish.logprobs, wish.grammar, wish.lane, wish.tier) == (1, -1, None, "normal", "")
+    assert wish.sampling.seed != wish_of().sampling.seed, "no default seed"
+    assert wish_of(logprobs=True).logprobs == 0
+
+
+SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "grammar"),
+    [
+        ({"response_format": {"type": "text"}}, None),
+        ({"response_format": {"type": "json_object"}}, ("json_schema", '{"type":"object"}')),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": SCHEMA}}},
+            ("json_schema", json.dumps(SCHEMA, separators=(",", ":"))),
+        ),
+        ({"response_format": {"type": "json_schema", "json_schema": {"name": "a"}}}, ("json_schema", "{}")),
+        ({"guided_json": SCHEMA}, ("json_schema", json.dumps(SCHEMA, separators=(",", ":")))),
+        ({"guided_json": json.dumps(SCHEMA)}, ("json_schema", json.dumps(SCHEMA))),
+        ({"guided_json": None}, None),
+        ({"guided_regex": "a+"}, ("regex", "a+")),
+        ({"guided_grammar": 'start: "x"'}, ("lark", 'start: "x"')),
+        ({"guided_choice": ["yes", "no (never)"]}, ("regex", r"yes|no\ \(never\)")),
+    ],
+)
+def test_what_an_answer_keeps_to(fields: dict[str, object], grammar: tuple[str, str] | None) -> None:
+    kept = wish_of(**fields).grammar
+    assert (None if kept is None else (kept.kind, kept.source)) == grammar
+
+
+@pytest.mark.parametrize(
+    ("tier", "header", "lane", "shown"),
+    [
+        (None, None, "normal", ""),
+        ("auto", None, "normal", "default"),
+        ("flex", None, "batch", "flex"),
+        ("priority", "HIGH", "high", "priority"),
+        ("auto", "high", "high", "priority"),
+        (None, "batch", "batch", "flex"),
+    ],
+)
+def test_the_lane_is_that_of_tier_or_header(tier: str, header: str | None, lane: str, shown: str) -> None:
+    wish = urged({"x-troupe-priority": header} if header else {}, tier)
+    assert (wish.lane, wish.tier) == (lane, shown)
+
+
+def test_patience_is_seconds() -> None:
+    assert urged({"X-Troupe-Timeout": "0.5"}).timeout_s == 0.5
+
+
+@pytest.mark.parametrize(
+    ("headers", "tier", "param"),
+    [
+        ({"X-Troupe-Priority": "urgent"}, None, "X-Troupe-Priority"),
+        ({"X-Troupe-Priority": "high"}, "flex", "service_tier"),
+        *(({"X-Troupe-Timeout": value}, None, "X-Troupe-Timeout") for value in ("0", "-1", "nan", "inf", "", "1e9", "soon")),
+    ],
+)  # fmt: skip
+def test_wrong_urgency_is_refused(headers: dict[str, str], tier: str | None, param: str) -> None:
+    with pytest.raises(ApiError, match=param) as caught:
+        urged(headers, tier)
+    assert (caught.value.status, caught.value.param) == (400, param)
+
+
+def completion(**fields: object) -> bytes:
+    return msgspec.json.encode({"model": "m", "prompt": "hi"} | fields)
+
+
+def test_prompts_are_texts_or_ids() -> None:
+    for prompt, read in (
+        ("a", [TextPrompt("a")]),
+        (["a", "b"], [TextPrompt("a"), TextPrompt("b")]),
+        ([1, 2], [IdsPrompt([1, 2])]),
+        ([[1], [2, 3]], [IdsPrompt([1]), IdsPrompt([2, 3])]),
+    ):
+        assert prompts_of(read_completion(completion(prompt=prompt))) == read
+
+
+def test_completions_have_their_own_defaults() -> None:
+    asked = read_completion(completion(best_of=2, n=2, logprobs=0))
+    wish = completion_wish(asked, {})
+    assert (wish.limit, wish.n, wish.logprobs) == (16, 2, 0)
+    assert completion_wish(read_completion(completion(top_k=3)), {}).sampling.top_k == 3
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"prompt": []}, "prompt"),
+        ({"prompt": ["a", 1]}, "prompt"),
+        ({"prompt": [[1], "a"]}, "prompt"),
+        ({"prompt": [-1]}, "prompt[0]"),
+        ({"prompt": None}, "prompt"),
+        ({"prompt": ["a"] * 129}, "prompt"),
+        ({"prompt": ["a"] * 2, "n": 100}, "prompt"),
+        ({"suffix": "end"}, "suffix"),
+        ({"best_of": 2}, "best_of"),
+        ({"echo": True, "logprobs": 1}, "logprobs"),
+        ({"logprobs": True}, "logprobs"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"min_tokens": 17}, "min_tokens"),
+        ({"response_format": {"type": "text"}}, "response_format"),
+        ({"messages": []}, "messages"),
+    ],
+)
+def test_wrong_completions_are_refused_by_path(fields: dict[str, object], param: str) -> None:
+    with pytest.raises(ApiError) as caught:
+        read_completion(completion(**fields))
+    assert (caught.value.status, caught.value.param) == (400, param)
+    assert param.split("[", maxsplit=1)[0] in caught.value.message
+
+
 def test_content_is_a_string_or_text_parts() -> None:
     parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
     request = read_chat(body(messages=[{"role": "user", "content": parts}]))
@@ -49,9 +194,9 @@ def test_a_resent_answer_of_the_sdk_is_taken() -> None:
     assert read_chat(body(messages=[USER, answer])).messages[1].text == "x"
 
 
-@pytest.mark.parametrize("name", sorted(NEUTRAL))
+@pytest.mark.parametrize("name", sorted(NEUTRAL | NEUTRAL_ASKED))
 def test_unbuilt_parameters_take_their_neutral_values_only(name: str) -> None:
-    for value in NEUTRAL[name].values:
+    for value in (NEUTRAL | NEUTRAL_ASKED)[name].values:
         read_chat(body(**{name: value}))
     for value in ("surprise", 0.5, ["text", "audio"], {"type": "json_object"}, 2, "high"):
         error = refusal(body(**{name: value}))
@@ -60,9 +205,8 @@ def test_unbuilt_parameters_take_their_neutral_values_only(name: str) -> None:
 
 
 def test_neutral_values_are_compared_by_kind() -> None:
-    assert refusal(body(n=True)).param == "n"
-    assert refusal(body(logprobs=0)).param == "logprobs"
-    read_chat(body(n=1.0, presence_penalty=0.0))
+    assert refusal(body(store=0)).param == "store"
+    assert refusal(body(use_beam_search=0)).param == "use_beam_search"
 
 
 @pytest.mark.parametrize("name", sorted(NEUTRAL_MESSAGE))
@@ -116,6 +260,44 @@ def test_other_parts_are_refused_by_path(kind: str) -> None:
         ({"messages": [{"role": "tool", "content": "x", "tool_call_id": "1"}]}, "messages[0].role"),
         ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages[0].content[0].text"),
         ({"messages": [{"role": "user", "content": ["x"]}]}, "messages[0].content[0]"),
+        ({"n": 0}, "n"),
+        ({"n": 129}, "n"),
+        ({"n": True}, "n"),
+        ({"presence_penalty": 2.1}, "presence_penalty"),
+        ({"frequency_penalty": -2.1}, "frequency_penalty"),
+        ({"repetition_penalty": 0}, "repetition_penalty"),
+        ({"top_k": -2}, "top_k"),
+        ({"top_k": 1.5}, "top_k"),
+        ({"min_p": 1.1}, "min_p"),
+        ({"min_tokens": -1}, "min_tokens"),
+        ({"min_tokens": 6, "max_tokens": 5}, "min_tokens"),
+        ({"ignore_eos": "yes"}, "ignore_eos"),
+        ({"logit_bias": {"5": 101}}, "logit_bias[...]"),
+        ({"logit_bias": {"five": 1}}, "logit_bias"),
+        ({"logit_bias": {str(number): 1 for number in range(1025)}}, "logit_bias"),
+        ({"top_logprobs": 2}, "top_logprobs"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+        ({"logprobs": 2}, "logprobs"),
+        ({"service_tier": "scale"}, "service_tier"),
+        ({"provider_extensions": {"timing": True}}, "provider_extensions.timing"),
+        ({"provider_extensions": {"truncation": "auto"}}, "provider_extensions.truncation"),
+        ({"response_format": {"type": "xml"}}, "response_format.type"),
+        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "a b"}}},
+            "response_format.json_schema.name",
+        ),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": 5}}},
+            "response_format.json_schema.schema",
+        ),
+        ({"guided_json": True}, "guided_json"),
+        ({"guided_json": "[]"}, "guided_json"),
+        ({"guided_regex": ""}, "guided_regex"),
+        ({"guided_choice": []}, "guided_choice"),
+        ({"guided_json": "{" + "x" * 140_000}, "guided_json"),
+        ({"guided_regex": "a", "guided_choice": ["b"]}, "guided_choice"),
+        ({"response_format": {"type": "json_object"}, "guided_regex": "b"}, "guided_regex"),
         ({"model": 5}, "model"),
         ({"model": ""}, "model"),
         ({"temprature": 1}, "temprature"),
@@ -124,6 +306,7 @@ def test_other_parts_are_refused_by_path(kind: str) -> None:
 def test_wrong_values_are_refused_by_path(fields: dict[str, object], param: str) -> None:
     error = refusal(body(**fields))
     assert error.param == param
+    assert param.split("[")[0].split(".")[-1] in error.message
     assert error.message.endswith(".") or error.message.endswith("?")
 
 
@@ -147,16 +330,26 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=8,
 )
-NAMES = [field.name for struct in (ChatRequest, Message, Part) for field in msgspec.structs.fields(struct)]
+NAMES = [
+    field.name
+    for struct in (ChatRequest, CompletionRequest, Message, Part)
+    for field in msgspec.structs.fields(struct)
+]
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(NAMES), JSON, max_size=4))
 def test_anything_else_is_read_or_refused(fields: dict[str, object]) -> None:
     with suppress(ApiError):
-        read_chat(body(**fields))
+        chat_wish(read_chat(body(**fields)), {})
+    with suppress(ApiError):
+        completion_wish(read_completion(completion(**fields)), {})
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_no_bytes_break_it(raw: bytes) -> None:
     with pytest.raises(ApiError):
         read_chat(raw)
+    with pytest.raises(ApiError):
+        read_completion(raw)

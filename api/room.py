@@ -1,0 +1,54 @@
+"""Whether a request suits its model: token ids in the vocabulary, prompt and answer in the context."""
+
+from api.catalogue import Described
+from api.errors import ApiError, bad_request
+from api.wish import Wish
+
+
+def check_ids(model: Described, ids: list[int], name: str) -> None:
+    """Raises `ApiError` unless `ids`, made of the client's `name`, can be given to the model."""
+    if not ids:
+        raise bad_request(f"'{name}' makes an empty prompt: say something.", name)
+    if name != "messages":
+        check_vocabulary(model, ids, name)
+    elif max(ids) >= model.card.vocabulary:
+        raise ApiError(
+            500, f"The tokenizer of '{model.spec.id}' does not fit its weights.", code="model_damaged"
+        )
+
+
+def check_vocabulary(model: Described, ids: list[int], name: str) -> None:
+    """Raises `ApiError` unless every one of `ids` is a token of the model."""
+    vocabulary, highest = model.card.vocabulary, max(ids, default=0)
+    if highest >= vocabulary:
+        raise bad_request(
+            f"'{name}' has the token id {highest}, but the vocabulary has {vocabulary} tokens.", name
+        )
+
+
+def check_bias(model: Described, wish: Wish) -> None:
+    """Raises `ApiError` unless every token of `logit_bias` exists: an id out of range kills an engine."""
+    vocabulary = model.card.vocabulary
+    for token_id, _ in wish.sampling.logit_bias:
+        if not 0 <= token_id < vocabulary:
+            raise bad_request(
+                f"'logit_bias' names the token id {token_id}, but the vocabulary has {vocabulary} tokens.",
+                "logit_bias",
+            )
+
+
+def room(model: Described, ids: list[int], wish: Wish, name: str) -> int:
+    """Most tokens of the answer: what was asked for, or the rest of the context; raises `ApiError`."""
+    limit, rest = wish.limit, model.context - len(ids)
+    least = limit or max(1, wish.min_tokens)
+    if rest >= least:
+        return limit or rest
+    asked = f" and {least} for the answer" if limit or wish.min_tokens else ""
+    too_long = name if rest < 1 else "max_tokens" if limit else "min_tokens"
+    raise bad_request(
+        f"This model's maximum context length is {model.context} tokens. However, you requested "
+        f"{len(ids) + least} tokens: {len(ids)} in the {name}{asked}. "
+        f"Shorten the {name}, or lower max_tokens.",
+        too_long,
+        "context_length_exceeded",
+    )

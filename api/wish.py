@@ -1,0 +1,80 @@
+"""What a client wants of a model, whichever dialect it speaks."""
+
+from collections.abc import Mapping
+from secrets import randbits
+
+from msgspec import Struct
+
+from api.grammars import Named
+from api.urgency import urgency
+from schemas.ids import ModelId
+from schemas.openai import Asked
+from schemas.task import Grammar, Lane, Sampling
+
+
+class Wish(Struct, frozen=True, kw_only=True):
+    """Checked against everything but the model; `api/prompt.py` makes a task of it."""
+
+    model: ModelId
+    n: int = 1
+    limit: int | None = None
+    """Most tokens of each answer; None: the rest of the context."""
+    min_tokens: int = 0
+    ignore_eos: bool = False
+    stops: tuple[str, ...] = ()
+    sampling: Sampling = Sampling()
+    """Its seed is that of `seed`, or random."""
+    logprobs: int = -1
+    """How many alternatives to show with each token; -1: no log-probabilities at all."""
+    grammar: Grammar | None = None
+    grammar_name: str = ""
+    """What the client called it."""
+    lane: Lane = "normal"
+    tier: str = ""
+    """What the answer calls the lane, where the client asked for one."""
+    timeout_s: float = 0.0
+    """How long the client waits; 0: as long as it takes."""
+    timings: bool = False
+
+
+def wish(
+    asked: Asked, headers: Mapping[str, str], limit: int | None, logprobs: int | None, grammar: Named | None
+) -> Wish:
+    """The wish of a checked request; `logprobs`: how many alternatives, None: no log-probabilities at all."""
+    urgent = urgency(headers, asked.service_tier)
+    name, kept = grammar or ("", None)
+    return Wish(
+        model=ModelId(asked.model),
+        n=asked.choices,
+        limit=limit,
+        min_tokens=asked.min_tokens or 0,
+        ignore_eos=bool(asked.ignore_eos),
+        stops=asked.stops,
+        sampling=sampling(asked),
+        logprobs=-1 if logprobs is None else logprobs,
+        grammar=kept,
+        grammar_name=name,
+        lane=urgent.lane,
+        tier=urgent.tier,
+        timeout_s=urgent.timeout_s,
+        timings=asked.wants_timings,
+    )
+
+
+def sampling(asked: Asked) -> Sampling:
+    """OpenAI's defaults; without a seed every request has its own."""
+    return Sampling(
+        temperature=_or(asked.temperature, 1.0),
+        top_p=_or(asked.top_p, 1.0),
+        seed=randbits(64) if asked.seed is None else asked.seed & (2**64 - 1),
+        top_k=max(0, asked.top_k or 0),
+        min_p=_or(asked.min_p, 0.0),
+        presence_penalty=_or(asked.presence_penalty, 0.0),
+        frequency_penalty=_or(asked.frequency_penalty, 0.0),
+        repetition_penalty=_or(asked.repetition_penalty, 1.0),
+        logit_bias=tuple(sorted((asked.logit_bias or {}).items())),
+    )
+
+
+def _or(value: float | None, default: float) -> float:
+    return default if value is None else value
