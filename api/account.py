@@ -57,9 +57,9 @@ class Account:
         self.finish: Literal["stop", "length", "tool_calls", ""] = ""
         """How its dialect calls the end of a whole answer; empty: as the engine does."""
 
-    def asked(self, endpoint: str, user: str | None = None, metadata: dict[str, str] | None = None) -> None:
+    def asked(self, endpoint: str, user: str, metadata: dict[str, str]) -> None:
         """Over which route, and what the client says about who it asks for."""
-        self.endpoint, self.user, self.metadata = endpoint, user or "", metadata or {}
+        self.endpoint, self.user, self.metadata = endpoint, user, metadata
 
     def dispatched(self, task: Task) -> None:
         """Its task is made, and goes out; a later attempt changes nothing."""

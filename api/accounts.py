@@ -27,6 +27,8 @@ class Accounts:
         self.tallies: dict[ModelId, Tally] = {}
         self.refusals: Counter[str] = Counter()
         """What clients were told is their mistake, or too much, by code."""
+        self.cancels = 0
+        """Sent to runners: a client has left, a stop string was hit, an attempt was given up."""
         self.garbage = 0
         """Frames and chunks that could not be read, or made no sense."""
         self._bus = bus

@@ -71,7 +71,13 @@ def read_chat(body: bytes) -> ChatRequest:
 def chat_wish(chat: ChatRequest, headers: Mapping[str, str]) -> Wish:
     """What the chat asks of its model; raises `ApiError`."""
     logprobs = (chat.top_logprobs or 0) if chat.logprobs else None
-    return wish(chat, headers, chat.limit, logprobs, grammar(chat, chat.response_format))
+    wanted = wish(chat, headers, chat.limit, logprobs, grammar(chat, chat.response_format))
+    return msgspec.structs.replace(
+        wanted,
+        endpoint="chat.completions",
+        user=chat.user or chat.safety_identifier or "",
+        metadata=chat.metadata or {},
+    )
 
 
 def check_messages(messages: list[Message]) -> None:

@@ -72,4 +72,6 @@ def _no_prompt(what: str) -> ApiError:
 
 def completion_wish(asked: CompletionRequest, headers: Mapping[str, str]) -> Wish:
     """What the completion asks of its model, for each prompt; raises `ApiError`."""
-    return wish(asked, headers, asked.max_tokens or DEFAULT_MAX_TOKENS, asked.logprobs, grammar(asked, None))
+    limit = asked.max_tokens or DEFAULT_MAX_TOKENS
+    wanted = wish(asked, headers, limit, asked.logprobs, grammar(asked, None))
+    return msgspec.structs.replace(wanted, endpoint="completions")

@@ -95,6 +95,7 @@ class Generations:
     def begun(self, request: RequestId, wish: Wish) -> Generator[Generation]:
         """A generation from its arrival until its client has all, or has gone; raises `ApiError`."""
         with self.requests.owned(request, wish.model, wish.n) as owned:
+            owned.account.asked(wish.endpoint, wish.user, wish.metadata)
             if wish.timeout_s:
                 owned.deadline = get_running_loop().time() + wish.timeout_s
             yield Generation(owned, wish)
@@ -155,7 +156,8 @@ class Generations:
         tokenizer = await self._prompts.tokenizer(model)
         ids = await self._prompts.ids(tokenizer, prompt)
         task = await self._prompts.task(request.id, self.requests.api, wish, model, ids, prompt.name)
-        generation.prompt_tokens, generation.artifact = len(ids), model.card.artifact
+        generation.prompt_tokens = request.account.prompt_tokens = len(ids)
+        generation.artifact = model.card.artifact
         generation.tokenizer = tokenizer
         generation.answers = [
             Answer(tokenizer.detokenizer(), wish.stops, aligned=wish.logprobs >= 0) for _ in range(wish.n)

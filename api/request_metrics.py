@@ -85,6 +85,7 @@ def _single(accounts: Accounts, audits: Audits) -> Iterator[Metric]:
     for code, count in accounts.refusals.items():
         refusals.add_metric([code], count)
     yield refusals
+    yield CounterMetricFamily("troupe_cancels_sent", "Cancels that runners were sent.", accounts.cancels)
     yield CounterMetricFamily(
         "troupe_chunks_garbage", "Frames and chunks that made no sense.", accounts.garbage
     )

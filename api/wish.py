@@ -35,6 +35,11 @@ class Wish(Struct, frozen=True, kw_only=True):
     timeout_s: float = 0.0
     """How long the client waits; 0: as long as it takes."""
     timings: bool = False
+    endpoint: str = ""
+    """Over which route it came, in OpenAI's words."""
+    user: str = ""
+    """Who the client asks for; this and the next stand in the record of what the request cost."""
+    metadata: dict[str, str] = {}
 
 
 def wish(
@@ -58,6 +63,7 @@ def wish(
         tier=urgent.tier,
         timeout_s=urgent.timeout_s,
         timings=asked.wants_timings,
+        user=asked.user or "",
     )
 
 

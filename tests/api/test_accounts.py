@@ -55,12 +55,14 @@ async def test_a_whole_answer(stage: Stage, records: Records) -> None:
         )
 
     async with stage.actor(play) as actor:
-        response = await stage.http.post(PATH, json=chat())
+        labels = {"user": "ann", "metadata": {"team": "blue"}}
+        response = await stage.http.post(PATH, json=chat(**labels))
         record = await records.get()
         (task,) = actor.tasks
     assert record.request == request_of(response)
     assert (record.model, record.node, record.outcome, record.code) == (MODEL, NODE, "stop", "")
     assert (record.api, record.lane) == (task.api, "normal")
+    assert (record.endpoint, record.user, record.metadata) == ("chat.completions", "ann", {"team": "blue"})
     assert (record.instances, record.attempts) == ((actor.instance,), 1)
     assert record.prompt_tokens == response.json()["usage"]["prompt_tokens"] == len(task.prompt) // 4
     assert (record.completion_tokens, record.cached_tokens) == (len(ids), 5)
