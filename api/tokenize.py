@@ -33,7 +33,7 @@ def tokenize_routes(context: Context) -> list[HTTPRouteHandler]:
 
     @post("/detokenize", status_code=200)
     async def detokenize(request: Request[Any, Any, Any]) -> Detokenized:
-        asked = decode(await request.body(), _DETOKENIZE)
+        asked = await context.prompts.read(await request.body(), lambda body: decode(body, _DETOKENIZE))
         model = _model(context, asked.model)
         check_vocabulary(model, asked.tokens, "tokens")
         tokenizer = await context.prompts.tokenizer(model)

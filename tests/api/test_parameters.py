@@ -306,7 +306,7 @@ def test_other_parts_are_refused_by_path(kind: str) -> None:
 def test_wrong_values_are_refused_by_path(fields: dict[str, object], param: str) -> None:
     error = refusal(body(**fields))
     assert error.param == param
-    assert param.split("[")[0].split(".")[-1] in error.message
+    assert param.split("[", maxsplit=1)[0].rsplit(".", maxsplit=1)[-1] in error.message
     assert error.message.endswith(".") or error.message.endswith("?")
 
 
