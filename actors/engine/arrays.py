@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import mlx.core as mx
+from numpy.typing import NDArray
 
 _untyped = cast("Any", mx)
 
@@ -11,14 +12,16 @@ evaluate: Callable[..., None] = _untyped.eval
 """Compute these arrays, and trees of arrays, and wait."""
 start: Callable[[mx.array], None] = _untyped.async_eval
 """Compute this array; on a CPU this returns when little is left to do, on a GPU at once."""
-
-
-def integer(array: mx.array) -> int:
-    """The only number of an array of integers."""
-    return cast("Any", array).item()
+from_numpy: Callable[[NDArray[Any]], mx.array] = _untyped.array
+vmap: Callable[[Callable[[mx.array], mx.array]], Callable[[mx.array], mx.array]] = _untyped.vmap
 
 
 def integers(array: mx.array) -> list[int]:
+    return cast("Any", array).tolist()
+
+
+def lines(array: mx.array) -> list[list[Any]]:
+    """The numbers of an array of two dimensions."""
     return cast("Any", array).tolist()
 
 

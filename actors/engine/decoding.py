@@ -1,125 +1,146 @@
-"""One step of decoding, plain or compiled.
+"""The rows that decode together: one step gives each of them a token; between steps they join and leave."""
 
-The plain step calls the model as mlx-lm does. The compiled one is traced once for each size of the cache and then
-replayed without Python: 1.1 to 1.6 times as fast on a CPU, where small models are all overhead. It holds for
-models whose layers all have plain key-value caches; `usable` tries that out and compares.
-"""
-
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
 
 import mlx.core as mx
+from msgspec import Struct
 
-GROWTH = 256
-"""Positions that a cache grows by, as mlx-lm's."""
-TRIAL_IDS = 6
-TOLERANCE = 1e-3
-UNTRACEABLE = (ValueError, TypeError, AttributeError, RuntimeError, IndexError, NotImplementedError)
-
-Arrays = list[mx.array]
-Replay = Callable[[mx.array, mx.array, Arrays, Arrays], tuple[mx.array, mx.array, Arrays, Arrays]]
-
-
-class Step(Protocol):
-    """Takes the [1] token at the next position to the [1, vocabulary] logits after it; lazy."""
-
-    def __call__(self, token: mx.array) -> mx.array: ...
+from actors.engine.arrays import evaluate, integers, start
+from actors.engine.failure import REQUEST_ERRORS, failure
+from actors.engine.logprobs import Details, describe, read
+from actors.engine.ring import Batch, Cache
+from actors.engine.row import Row
+from actors.engine.sampler import Sampler
+from schemas.chunks import Chunk, TokenLogprobs
 
 
-class PlainStep:
-    """As mlx-lm decodes."""
+class Joining(Struct, frozen=True):
+    """A row whose prompt is read."""
 
-    def __init__(self, model: Any, cache: Sequence[Any]) -> None:
-        self._model = model
-        self._cache = cache
-
-    def __call__(self, token: mx.array) -> mx.array:
-        return self._model(token[None], self._cache)[:, -1, :]
+    row: Row
+    cache: Cache
 
 
-class FixedCache:
-    """A layer's keys and values in arrays of one size, where the offset is an array too: fit to be traced."""
+class Drawn(Struct, frozen=True):
+    """Tokens that are on their way from the device, for the rows in these seats."""
 
-    def __init__(self, keys: mx.array, values: mx.array, offset: mx.array) -> None:
-        self.keys = keys
-        self.values = values
-        self.offset = offset
-
-    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
-        self.keys = mx.slice_update(self.keys, keys, self.offset, axes=(2,))
-        self.values = mx.slice_update(self.values, values, self.offset, axes=(2,))
-        self.offset = self.offset + keys.shape[2]
-        return self.keys, self.values
-
-    def make_mask(self, length: int, return_array: bool = False, window_size: int | None = None) -> mx.array:
-        """[1, capacity] booleans; `return_array` is mlx-lm's, and true always."""
-        del return_array
-        if length != 1 or window_size is not None:
-            raise NotImplementedError("only one token at a time over the whole past")
-        return (mx.arange(self.keys.shape[2]) <= self.offset)[None]
+    rows: list[Row | None]
+    tokens: mx.array
+    details: Details | None
 
 
-def compiled(model: Any) -> Replay:
-    """The step of `model` as a function of arrays alone."""
+class Decoding:
+    """`step` until nobody is left; `ahead`: the next step is begun before the tokens of this one are read."""
 
-    def step(token: mx.array, offset: mx.array, keys: Arrays, values: Arrays) -> Any:
-        caches = [FixedCache(key, value, offset) for key, value in zip(keys, values, strict=True)]
-        logits = model(token[None], caches)[:, -1, :]
-        return logits, caches[0].offset, [cache.keys for cache in caches], [cache.values for cache in caches]
+    def __init__(self, batch: Batch, vocabulary: int, ahead: bool) -> None:
+        self._batch = batch
+        self._vocabulary = vocabulary
+        self._ahead = ahead
+        self._rows: list[Row | None] = []
+        self._sampler: Sampler | None = None
+        self._drawn: Drawn | None = None
+        self._soiled = False
 
-    return mx.compile(step)
+    @property
+    def rows(self) -> list[Row]:
+        return [row for row in self._rows if row is not None]
 
+    @property
+    def occupied(self) -> bool:
+        return bool(self._rows)
 
-class CompiledStep:
-    """Replays a compiled step, from where a prefilled `cache` of mlx-lm ends."""
+    @property
+    def nbytes(self) -> int:
+        return self._batch.nbytes
 
-    def __init__(self, replay: Replay, cache: Sequence[Any]) -> None:
-        self._replay = replay
-        self._keys: Arrays = [layer.keys for layer in cache]
-        self._values: Arrays = [layer.values for layer in cache]
-        self._position: int = cache[0].offset
-        self._capacity = self._keys[0].shape[2]
-        self._offset = mx.array([self._position])
+    def step(self, joining: Sequence[Joining], more_to_come: bool) -> list[Chunk]:
+        """One token for everybody; `more_to_come`: soon others join, for whom seats may be kept."""
+        chunks: list[Chunk] = []
+        if (joining or any(row is not None and row.over for row in self._rows)) and self._drawn:
+            chunks += self._read(go_on=False)
+        self._dismiss(more_to_come or bool(joining))
+        self._seat(list(joining))
+        if not any(self._rows):
+            return chunks
+        if self._drawn is None:
+            chunks += self._draw(mx.array([row.ids[-1] if row else 0 for row in self._rows]))
+        return chunks + self._read(go_on=self._ahead)
 
-    def __call__(self, token: mx.array) -> mx.array:
-        if self._position >= self._capacity:
-            self._grow()
-        self._position += 1
-        logits, self._offset, self._keys, self._values = self._replay(
-            token, self._offset, self._keys, self._values
-        )
-        return logits
+    def _dismiss(self, keep_seats: bool) -> None:
+        """Rows that are over leave; their seats are kept for others, or closed."""
+        leaving = [seat for seat, row in enumerate(self._rows) if row is not None and row.over]
+        for seat in leaving:
+            self._rows[seat] = None
+            self._sampler = None
+        if None in self._rows and not (keep_seats and self._batch.reseats and not self._soiled):
+            kept = [seat for seat, row in enumerate(self._rows) if row is not None]
+            self._batch.keep(kept)
+            self._rows = [self._rows[seat] for seat in kept]
+            self._sampler, self._soiled = None, False
 
-    def _grow(self) -> None:
-        self._keys = [_longer(keys) for keys in self._keys]
-        self._values = [_longer(values) for values in self._values]
-        self._capacity += GROWTH
+    def _seat(self, joining: list[Joining]) -> None:
+        if not joining:
+            return
+        self._sampler = None
+        free = [seat for seat, row in enumerate(self._rows) if row is None]
+        for seat in free[: len(joining)]:
+            new = joining.pop()
+            self._batch.put(seat, new.cache)
+            self._rows[seat] = new.row
+        if joining:
+            self._batch.add([new.cache for new in joining])
+            self._rows += [new.row for new in joining]
 
+    def _draw(self, tokens: mx.array) -> list[Chunk]:
+        chunks = [chunk for row in self.rows if row.constraint for chunk in self._allow(row)]
+        if self._sampler is None:
+            self._sampler = Sampler(self._rows, self._vocabulary)
+        best, logits = self._batch.step(tokens)
+        drawn = self._sampler.draw(logits, best)
+        self._drawn = Drawn(list(self._rows), drawn, describe(self._rows, logits, drawn))
+        for row in self._rows:
+            if row is not None:
+                row.drawn += 1
+        if self._ahead:
+            start(drawn)
+        return chunks
 
-def _longer(layer: mx.array) -> mx.array:
-    batch, heads, _, width = layer.shape
-    return mx.concatenate([layer, mx.zeros((batch, heads, GROWTH, width), layer.dtype)], axis=2)
+    def _allow(self, row: Row) -> list[Chunk]:
+        try:
+            row.allow()
+        except REQUEST_ERRORS as error:
+            return row.answer.fail(*failure(error))
+        return []
 
+    def _read(self, go_on: bool) -> list[Chunk]:
+        """The tokens that were drawn; a step ahead of them is begun before, if no row must see them first."""
+        drawn, self._drawn = self._drawn, None
+        assert drawn is not None
+        if go_on and not any(row is None or row.over or row.constraint for row in self._rows):
+            self._draw(mx.minimum(drawn.tokens, self._vocabulary - 1))
+        evaluate(drawn.tokens, drawn.details.arrays if drawn.details else ())
+        details = read(drawn.details)
+        chunks: list[Chunk] = []
+        for seat, (row, token) in enumerate(zip(drawn.rows, integers(drawn.tokens), strict=True)):
+            if row is not None and not row.over:
+                chunks += self._take(row, token, details.get(seat))
+        return chunks
 
-def usable(model: Any, make_cache: Callable[[], Sequence[Any]], replay: Replay) -> bool:
-    """Whether the compiled step gives the logits of the plain one."""
-    if any(type(layer).__name__ != "KVCache" for layer in make_cache()):
-        return False
-    ids = mx.arange(1, TRIAL_IDS + 1)
-    try:
-        plain = _trial(model, make_cache(), ids, lambda cache: PlainStep(model, cache))
-        fast = _trial(model, make_cache(), ids, lambda cache: CompiledStep(replay, cache))
-        difference = mx.max(mx.abs(plain - fast))
-        return bool((difference <= TOLERANCE * mx.max(mx.abs(plain))).item())
-    except UNTRACEABLE:
-        return False
+    def _take(self, row: Row, token: int, details: TokenLogprobs | None) -> list[Chunk]:
+        if token == self._vocabulary:
+            self._soiled = True
+            return row.answer.fail("engine_failed", row.dead_end)
+        try:
+            return row.take(token, details)
+        except REQUEST_ERRORS as error:
+            return row.answer.fail(*failure(error))
 
+    def fail(self, error: BaseException) -> list[Chunk]:
+        """The step itself failed: nobody can tell whose fault it is, and the arrays may be gone."""
+        chunks = [chunk for row in self.rows for chunk in row.answer.fail(*failure(error))]
+        self.clear()
+        return chunks
 
-def _trial(
-    model: Any, cache: Sequence[Any], ids: mx.array, begin: Callable[[Sequence[Any]], Step]
-) -> mx.array:
-    """[steps, vocabulary] logits after the first half of `ids` and each further one."""
-    half = TRIAL_IDS // 2
-    first = model(ids[None, :half], cache)[:, -1, :]
-    step = begin(cache)
-    return mx.concatenate([first, *(step(ids[at : at + 1]) for at in range(half, TRIAL_IDS))])
+    def clear(self) -> None:
+        self._batch.keep([])
+        self._rows, self._sampler, self._drawn, self._soiled = [], None, None, False

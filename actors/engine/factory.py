@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import msgspec
 from msgspec import Struct
 
 from actors.engine.blas import load_fast_blas
@@ -19,6 +20,10 @@ class Wanted(Struct, frozen=True, kw_only=True):
     folder: Path
     origin: Origin
     context: int | None = None
+    slots: int | None = None
+    """Sequences at once; None: what suits the machine."""
+    cache_bytes: int | None = None
+    """Most memory for prefixes that are kept; None: what suits the machine."""
     speed: SimulatedSpeed | None = None
 
 
@@ -26,12 +31,15 @@ def make_engine(wanted: Wanted) -> Engine:
     """The engine, not loaded yet; raises EngineLoadError where it cannot run at all."""
     if wanted.engine == "simulated":
         speed = wanted.speed or SimulatedSpeed()
+        if wanted.slots is not None:
+            speed = msgspec.structs.replace(speed, slots=wanted.slots)
         return SimulatedEngine(wanted.folder, wanted.origin, speed, wanted.context)
     try:
         if "mlx.core" not in sys.modules:
             load_fast_blas()
         import_mlx_lm("mlx_lm.utils")
-        from actors.engine.mlx_engine import MlxEngine
+        from actors.engine.mlx_engine import Limits, MlxEngine
     except ImportError as error:
         raise EngineLoadError(f"MLX cannot be imported on this machine: {error}", retryable=False) from error
-    return MlxEngine(wanted.folder, wanted.origin, wanted.context)
+    limits = Limits(wanted.context, wanted.slots)
+    return MlxEngine(wanted.folder, wanted.origin, limits)

@@ -1,33 +1,87 @@
 """What makes a task unfit for an engine, so that nothing in it can crash one."""
 
 import math
+from collections.abc import Iterator
+from itertools import chain
 
-from schemas.task import Task, made_of
+from schemas.task import Sampling, Task
 
 MAX_LOGPROBS = 100
 
 
-def fault(task: Task, ids: list[int], vocabulary: int, context: int | None) -> str | None:
-    """Why the task with these ids of prompt and earlier tokens cannot be run, with the numbers; None: it can."""
-    prompt = len(ids) - made_of(task).count
-    sampling = task.sampling
-    if task.n != 1:
-        return f"n is {task.n}, and this engine makes one answer for a request"
-    if prompt < 1:
-        return "the prompt is empty"
+def fault(
+    task: Task,
+    prompt: list[int],
+    made: list[list[int]],
+    vocabulary: int,
+    context: int | None,
+    slots: int,
+) -> str | None:
+    """Why the task with these ids cannot be run, with the numbers; None: it can."""
+    faults = chain(
+        _wrong_counts(task, prompt, context, slots),
+        _wrong_ids([prompt, *made], vocabulary),
+        _wrong_sampling(task.sampling, vocabulary),
+        _wrong_logprobs(task, vocabulary),
+    )
+    return next(faults, None)
+
+
+def _wrong_counts(task: Task, prompt: list[int], context: int | None, slots: int) -> Iterator[str]:
+    if task.n < 1:
+        yield f"n is {task.n}, and must be at least 1"
+    if task.n > slots:
+        yield f"n is {task.n}, and this instance makes {slots} sequences at once"
+    if task.made and len(task.made) != task.n:
+        yield f"n is {task.n}, and {len(task.made)} sequences were made before"
+    if not prompt:
+        yield "the prompt is empty"
     if task.max_tokens < 1:
-        return f"max_tokens is {task.max_tokens}, and must be at least 1"
-    if min(ids) < 0 or max(ids) >= vocabulary:
-        return f"token {max(ids)} is outside of the vocabulary, which has {vocabulary} tokens"
-    if context is not None and prompt + task.max_tokens > context:
-        return (
-            f"{prompt} tokens of prompt and {task.max_tokens} of answer are more than the context "
+        yield f"max_tokens is {task.max_tokens}, and must be at least 1"
+    if not 0 <= task.min_tokens <= max(task.max_tokens, 0):
+        yield f"min_tokens is {task.min_tokens}, and must be between 0 and max_tokens, which is {task.max_tokens}"
+    if context is not None and len(prompt) + task.max_tokens > context:
+        yield (
+            f"{len(prompt)} tokens of prompt and {task.max_tokens} of answer are more than the context "
             f"of {context} tokens"
         )
-    if not math.isfinite(sampling.temperature) or sampling.temperature < 0:
-        return f"temperature is {sampling.temperature}, and must be a number of at least 0"
-    if not 0 <= sampling.top_p <= 1:
-        return f"top_p is {sampling.top_p}, and must be between 0 and 1"
+
+
+def _wrong_ids(lists: list[list[int]], vocabulary: int) -> Iterator[str]:
+    for ids in lists:
+        if ids and max(ids) >= vocabulary:
+            yield f"token {max(ids)} is outside of the vocabulary, which has {vocabulary} tokens"
+
+
+def _wrong_sampling(sampling: Sampling, vocabulary: int) -> Iterator[str]:
+    for name, least, most in (
+        ("temperature", 0.0, math.inf),
+        ("top_p", 0.0, 1.0),
+        ("min_p", 0.0, 1.0),
+        ("presence_penalty", -math.inf, math.inf),
+        ("frequency_penalty", -math.inf, math.inf),
+        ("repetition_penalty", 0.0, math.inf),
+    ):
+        value: float = getattr(sampling, name)
+        if not (math.isfinite(value) and least <= value <= most):
+            yield f"{name} is {value}, and must be {_between(least, most)}"
+    if sampling.repetition_penalty == 0:
+        yield "repetition_penalty is 0, and must be more"
+    if not 0 <= sampling.top_k <= vocabulary:
+        yield f"top_k is {sampling.top_k}, and must be between 0 and {vocabulary}, the size of the vocabulary"
+    for token, bias in sampling.logit_bias:
+        if not 0 <= token < vocabulary:
+            yield f"logit_bias names token {token}, and the vocabulary has {vocabulary} tokens"
+        if not math.isfinite(bias):
+            yield f"logit_bias of token {token} is {bias}, and must be a finite number"
+
+
+def _between(least: float, most: float) -> str:
+    if most < math.inf:
+        return f"between {least:g} and {most:g}"
+    return f"a number of at least {least:g}" if least > -math.inf else "a finite number"
+
+
+def _wrong_logprobs(task: Task, vocabulary: int) -> Iterator[str]:
     if task.logprobs > min(MAX_LOGPROBS, vocabulary):
-        return f"logprobs is {task.logprobs}, and may be {min(MAX_LOGPROBS, vocabulary)} at most"
-    return None
+        yield f"logprobs is {task.logprobs}, and may be {min(MAX_LOGPROBS, vocabulary)} at most"

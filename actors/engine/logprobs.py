@@ -1,41 +1,59 @@
-"""Natural-log probabilities of a drawn token and of the likeliest others, gathered once a step."""
+"""Natural-log probabilities of drawn tokens and of the likeliest others, gathered once a step for all rows."""
+
+from collections.abc import Sequence
 
 import mlx.core as mx
+from msgspec import Struct
 
-from actors.engine.arrays import evaluate, floats, integers
+from actors.engine.arrays import floats, lines
+from actors.engine.row import Row
 from schemas.chunks import TokenLogprobs
 
-Details = tuple[mx.array, mx.array, mx.array]
-"""[1] of the drawn token; [k] ids and [k] values of the likeliest, not in order."""
+
+class Details(Struct, frozen=True):
+    """Of the rows in `seats`: logprobs [rows] of what was drawn; [rows, most] ids and logprobs of the likeliest."""
+
+    seats: list[int]
+    alternatives: list[int]
+    chosen: mx.array
+    ids: mx.array
+    values: mx.array
+
+    @property
+    def arrays(self) -> tuple[mx.array, mx.array, mx.array]:
+        return self.chosen, self.ids, self.values
 
 
-class Logprobs:
-    """Describes them beside the token, and reads them when the token is read."""
+def describe(rows: Sequence[Row | None], logits: mx.array, drawn: mx.array) -> Details | None:
+    """From the model's own [seats, vocabulary] logits; None when no row wants any."""
+    wanted = [seat for seat, row in enumerate(rows) if row is not None and row.alternatives >= 0]
+    if not wanted:
+        return None
+    alternatives = [row.alternatives for seat in wanted if (row := rows[seat]) is not None]
+    seats = mx.array(wanted)
+    own = logits[seats].astype(mx.float32)
+    own = own - mx.logsumexp(own, axis=-1, keepdims=True)
+    tokens = mx.minimum(drawn[seats], own.shape[-1] - 1)
+    chosen = mx.take_along_axis(own, tokens[:, None], axis=-1)[:, 0]
+    most = max(alternatives)
+    if most == 0:
+        none = mx.zeros((len(wanted), 0))
+        return Details(wanted, alternatives, chosen, none, none)
+    ids = mx.argpartition(-own, most - 1, axis=-1)[:, :most]
+    return Details(wanted, alternatives, chosen, ids, mx.take_along_axis(own, ids, axis=-1))
 
-    def __init__(self, alternatives: int) -> None:
-        self._alternatives = alternatives
-        self._latest: Details | None = None
 
-    def of(self, logits: mx.array, token: mx.array) -> None:
-        """Describe those of `token` [1], drawn from `logits` [1, vocabulary]."""
-        row = logits[0].astype(mx.float32)
-        logprobs = row - mx.logsumexp(row)
-        ids = self._likeliest(logprobs)
-        self._latest = (logprobs[token], ids, logprobs[ids])
+def read(details: Details | None) -> dict[int, TokenLogprobs]:
+    """By seat; the likeliest first, those of equal value by their ids."""
+    if details is None:
+        return {}
+    chosen, ids, values = floats(details.chosen), lines(details.ids), lines(details.values)
+    return {
+        seat: _ordered(chosen[at], ids[at], values[at], details.alternatives[at])
+        for at, seat in enumerate(details.seats)
+    }
 
-    def _likeliest(self, logprobs: mx.array) -> mx.array:
-        count = self._alternatives
-        if count == 0:
-            return mx.zeros((0,), mx.uint32)
-        return mx.argpartition(-logprobs, count - 1)[:count]
 
-    def take(self) -> Details | None:
-        latest, self._latest = self._latest, None
-        return latest
-
-    def read(self, details: Details) -> tuple[TokenLogprobs, ...]:
-        """Likeliest first; those of equal value by their ids."""
-        evaluate(details)
-        chosen, ids, values = floats(details[0]), integers(details[1]), floats(details[2])
-        order = sorted(range(len(ids)), key=lambda at: (-values[at], ids[at]))
-        return (TokenLogprobs(chosen[0], tuple(ids[at] for at in order), tuple(values[at] for at in order)),)
+def _ordered(chosen: float, ids: list[int], values: Sequence[float], count: int) -> TokenLogprobs:
+    order = sorted(range(len(ids)), key=lambda at: (-values[at], ids[at]))[:count]
+    return TokenLogprobs(chosen, tuple(ids[at] for at in order), tuple(values[at] for at in order))

@@ -1,109 +1,127 @@
-"""MLX behind the port: one request at a time, the others wait in the order they came.
+"""MLX behind the port: many sequences in one batch, prompts read in chunks beside it.
 
 Imported by `actors.engine.factory` alone, which has loaded a fast BLAS before.
 """
 
+import time
 from collections import deque
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from time import perf_counter
-from typing import Any
 
 import mlx.core as mx
 from mlx_lm.models.cache import make_prompt_cache
 from msgspec import Struct
 
-from actors.engine.decoding import CompiledStep, PlainStep, Step, compiled, usable
-from actors.engine.ending import ending
+from actors.engine.answer import Answer
+from actors.engine.decoding import Decoding, Joining
+from actors.engine.failure import REQUEST_ERRORS, failure
 from actors.engine.fault import fault
+from actors.engine.fitting import fitting
+from actors.engine.grammar import GrammarError, Grammars
 from actors.engine.kernel_lock import kernel_lock
 from actors.engine.model_loader import LoadedModel, load_model, sentence
 from actors.engine.port import EngineLoadError, Origin, Report
-from actors.engine.sequence import AnswerSequence, Decoder
-from schemas.chunks import Chunk, Failed, FailureCode, Started
+from actors.engine.prefill import Prefill
+from actors.engine.ring import Cache, RingBatch
+from actors.engine.row import Row, rows_of
+from schemas.chunks import Chunk, Failed
 from schemas.ids import ApiId, ModelId, RequestId
-from schemas.task import Sampling, Task, made_of, pack_ids, unpack_ids
+from schemas.task import Sampling, Task, pack_ids, unpack_ids
 
-CPU_PREFILL_CHUNK = 256
-GPU_PREFILL_CHUNK = 1024
+CPU_PREFILL_CHUNK, GPU_PREFILL_CHUNK = 512, 2048
+"""Most tokens of prompt in one step."""
+CPU_SLOTS, GPU_SLOTS = 16, 64
 CLEAR_EVERY = 256
 """Steps after which MLX gives back the memory that it keeps for reuse."""
-REQUEST_ERRORS = (RuntimeError, ValueError, TypeError, IndexError, MemoryError, OverflowError)
-"""What one request may raise in MLX; it ends that request alone."""
 
 
 class Waiting(Struct, frozen=True):
     """A task that has its place in the line."""
 
-    task: Task
-    ids: list[int]
-    since: float
+    answer: Answer
+    prompt: list[int]
+    made: list[list[int]]
+
+
+class Limits(Struct, frozen=True):
+    """Bounds of an engine, as they were asked for; None: what the model or the machine suggests."""
+
+    context: int | None = None
+    """Most tokens of prompt and answer together."""
+    slots: int | None = None
 
 
 class MlxEngine:
-    """Serves the model in `folder`; prompt and answer together have at most `context` tokens."""
+    """Serves the model in `folder`."""
 
-    def __init__(self, folder: Path, origin: Origin, context: int | None = None) -> None:
+    def __init__(self, folder: Path, origin: Origin, limits: Limits = Limits()) -> None:  # noqa: B008 (frozen)
         self.compiled = False
         """Whether steps of decoding are replayed instead of built anew."""
+        self.slots = 0
         self._folder = folder
         self._origin = origin
-        self._context = context
+        self._limits = limits
+        self._context = limits.context
         self._vocabulary = 0
-        self._decoder: Decoder | None = None
+        self._answers: list[Answer] = []
         self._waiting: deque[Waiting] = deque()
-        self._running: AnswerSequence | None = None
         self._chunks: list[Chunk] = []
+        self._deadline = 0.0
         self._steps = 0
 
     @property
-    def slots(self) -> int:
-        return 1
-
-    @property
     def idle(self) -> bool:
-        return self._running is None and not self._waiting and not self._chunks
+        return not (self._answers or self._chunks or self._decoding.occupied)
 
     def load(self, report: Report) -> None:
         report("reading")
         loaded = load_model(self._folder)
-        limits = [limit for limit in (self._context, loaded.context) if limit]
+        limits = [limit for limit in (self._limits.context, loaded.context) if limit]
         self._context = min(limits) if limits else None
         self._vocabulary = loaded.vocabulary
+        self._grammars = Grammars(self._folder, loaded.vocabulary)
         report("compiling")
         with kernel_lock():
-            self._decoder = self._decoder_for(loaded)
+            self._fit(loaded)
 
-    def _decoder_for(self, loaded: LoadedModel) -> Decoder:
-        """On a GPU plain steps, a token ahead; on a CPU compiled steps, where they give the same logits."""
-        make_cache: partial[Sequence[Any]] = partial(make_prompt_cache, loaded.model)
-        begin: partial[Step] = partial(PlainStep, loaded.model)
-        if not loaded.on_cpu:
-            return Decoder(loaded.model, make_cache, begin, GPU_PREFILL_CHUNK, ahead=True)
-        replay = compiled(loaded.model)
-        self.compiled = usable(loaded.model, make_cache, replay)
-        if self.compiled:
-            begin = partial(CompiledStep, replay)
-        return Decoder(loaded.model, make_cache, begin, CPU_PREFILL_CHUNK, ahead=False)
+    def _fit(self, loaded: LoadedModel) -> None:
+        """On a GPU a token ahead; on a CPU compiled steps, where they give the same logits."""
+        on_cpu = loaded.on_cpu
+        self._make_cache: partial[Cache] = partial(make_prompt_cache, loaded.model)
+        make_batch, many = fitting(loaded.model, self._make_cache, on_cpu)
+        batch = make_batch()
+        self.compiled = isinstance(batch, RingBatch)
+        self.slots = (self._limits.slots or (CPU_SLOTS if on_cpu else GPU_SLOTS)) if many else 1
+        self._decoding = Decoding(batch, loaded.vocabulary, ahead=not on_cpu)
+        self._prefill = Prefill(loaded.model, CPU_PREFILL_CHUNK if on_cpu else GPU_PREFILL_CHUNK)
 
     def warm(self) -> None:
-        """Runs short and longer prompts, greedy and sampled, so that all kernels were used once."""
-        longer = min(40, self._context or 40) - 4
-        for length, temperature, top_p in ((1, 0.0, 1.0), (1, 1.0, 1.0), (max(1, longer), 1.0, 0.9)):
-            task = Task(
-                request=RequestId("warm"),
-                attempt=1,
-                api=ApiId(""),
-                model=ModelId(""),
-                prompt=pack_ids([0] * length),
-                max_tokens=min(3, self._context or 3),
-                sampling=Sampling(temperature=temperature, top_p=top_p),
-            )
-            self.add(task)
-            with kernel_lock():
-                while not self.idle:
-                    self._require_run(self.step())
+        """Runs short and longer prompts, alone and together, so that all kernels were used once."""
+        longer = max(1, min(40, self._context or 40) - 4)
+        for length, sampling in (
+            (1, Sampling(temperature=0)),
+            (1, Sampling()),
+            (longer, Sampling(top_p=0.9)),
+        ):
+            for rows in (1, 2)[: self.slots]:
+                with kernel_lock():
+                    self._warm(length, sampling, rows)
+
+    def _warm(self, length: int, sampling: Sampling, rows: int) -> None:
+        task = Task(
+            request=RequestId("warm"),
+            attempt=1,
+            api=ApiId(""),
+            model=ModelId(""),
+            prompt=pack_ids([0] * length),
+            max_tokens=min(3, self._context or 3),
+            sampling=sampling,
+            n=rows,
+        )
+        self.add(task)
+        while not self.idle:
+            self._require_run(self.step())
 
     def _require_run(self, chunks: list[Chunk]) -> None:
         for chunk in chunks:
@@ -113,68 +131,105 @@ class MlxEngine:
 
     def add(self, task: Task) -> None:
         try:
-            ids = unpack_ids(task.prompt + made_of(task).ids)
+            prompt, made = unpack_ids(task.prompt), [unpack_ids(made.ids) for made in task.made]
         except ValueError as error:
             return self._refuse(task, f"the prompt is no list of tokens: {sentence(error)}")
-        wrong = fault(task, ids, self._vocabulary, self._context)
+        wrong = fault(task, prompt, made, self._vocabulary, self._context, self.slots)
         if wrong is not None:
             return self._refuse(task, wrong)
-        self._waiting.append(Waiting(task, ids, perf_counter()))
+        answer = Answer(task, len(prompt))
+        self._answers.append(answer)
+        self._waiting.append(Waiting(answer, prompt, made))
+        if task.deadline:
+            self._deadline = min(self._deadline or task.deadline, task.deadline)
 
-    def cancel(self, request: RequestId, attempt: int) -> None:
-        for waiting in [each for each in self._waiting if _meant(each.task, request, attempt)]:
-            self._waiting.remove(waiting)
-            task = waiting.task
-            self._chunks += ending(
-                task, len(waiting.ids) - made_of(task).count, made_of(task).count, "cancelled"
-            )
-        running = self._running
-        if running is not None and _meant(running.task, request, attempt):
-            self._chunks += running.end("cancelled")
-            self._running = None
+    def _refuse(self, task: Task, reason: str) -> None:
+        self._chunks.append(Failed(task.request, task.attempt, "bad_request", reason))
+
+    def cancel(self, request: RequestId, attempt: int, index: int | None = None) -> None:
+        for answer in self._answers:
+            if answer.is_of(request, attempt):
+                self._chunks += (
+                    answer.end_all("cancelled") if index is None else answer.end(index, "cancelled")
+                )
 
     def step(self) -> list[Chunk]:
+        """The paragraph that all is about: who leaves, who comes, a chunk of prompt, a token for everybody."""
+        self._expire()
+        self._answers = [answer for answer in self._answers if not answer.over]
+        self._admit()
         chunks, self._chunks = self._chunks, []
-        if self._running is None and self._waiting:
-            self._running = self._begin(self._waiting.popleft(), chunks)
-        running = self._running
-        if running is not None:
-            try:
-                chunks += running.step()
-            except REQUEST_ERRORS as error:
-                chunks.append(_failed(running.task, error))
-                self._running = None
-            if running.ended:
-                self._running = None
+        joining, read = self._prefill.step(decoding=self._decoding.occupied)
+        chunks += read
+        chunks += self._decode(joining)
+        self._answers = [answer for answer in self._answers if not answer.over]
         self._steps += 1
         if self._steps % CLEAR_EVERY == 0:
             mx.clear_cache()
         return chunks
 
-    def _begin(self, waiting: Waiting, chunks: list[Chunk]) -> AnswerSequence:
-        if self._decoder is None:
-            raise EngineLoadError(f"the model in {self._folder} is not loaded", retryable=True)
-        task, origin = waiting.task, self._origin
-        chunks.append(Started(task.request, task.attempt, origin.instance, origin.node, origin.attempt))
-        return AnswerSequence(task, waiting.ids, self._decoder, perf_counter() - waiting.since)
+    def _decode(self, joining: Sequence[Joining]) -> list[Chunk]:
+        try:
+            return self._decoding.step(joining, more_to_come=self._prefill.rows > 0)
+        except REQUEST_ERRORS as error:
+            lost = [chunk for each in joining for chunk in each.row.answer.fail(*failure(error))]
+            return [*self._decoding.fail(error), *lost]
 
-    def _refuse(self, task: Task, reason: str) -> None:
-        self._chunks.append(Failed(task.request, task.attempt, "bad_request", reason))
+    def _expire(self) -> None:
+        if not self._deadline or time.time() < self._deadline:
+            return
+        now = time.time()
+        for answer in self._answers:
+            if answer.task.deadline and answer.task.deadline <= now:
+                self._chunks += answer.fail("deadline", "the request's deadline has passed")
+        self._deadline = min(
+            (a.task.deadline for a in self._answers if not a.over and a.task.deadline), default=0.0
+        )
+
+    def _admit(self) -> None:
+        """In the order they came, while there are seats for all sequences of the next."""
+        while self._waiting:
+            waiting = self._waiting[0]
+            used = len(self._decoding.rows) + self._prefill.rows
+            if used + len(waiting.answer.open) > self.slots:
+                return
+            self._waiting.popleft()
+            self._begin(waiting)
+
+    def _begin(self, waiting: Waiting) -> None:
+        answer = waiting.answer
+        if answer.over and answer not in self._answers:
+            return  # cancelled while it waited
+        self._chunks.append(answer.start(self._origin))
+        if answer.over:  # earlier attempts have completed all its sequences
+            self._chunks.append(answer.ended())
+        rows = rows_of(answer, waiting.prompt, waiting.made)
+        try:
+            for row in rows:
+                self._chunks += self._prepare(row)
+        except GrammarError as error:
+            self._chunks += answer.fail("bad_request", str(error))
+        except REQUEST_ERRORS as error:
+            self._chunks += answer.fail(*failure(error))
+        left = [row for row in rows if not row.over]
+        if left:
+            self._prefill.add(left, self._make_cache())
+
+    def _prepare(self, row: Row) -> list[Chunk]:
+        """What must be known before the first draw; earlier attempts may have left nothing to do."""
+        task = row.answer.task
+        if row.position >= task.max_tokens:
+            return row.answer.end(row.index, "length")
+        if task.grammar is None:
+            return []
+        return row.constrain(self._grammars.begin(task.grammar, task.stop_ids))
 
     def wake(self) -> None:
         """Nothing to do: its steps never wait."""
 
     def close(self) -> None:
         self._waiting.clear()
-        self._running, self._decoder = None, None
+        self._answers = []
+        self._prefill.clear()
+        self._decoding.clear()
         mx.clear_cache()
-
-
-def _meant(task: Task, request: RequestId, attempt: int) -> bool:
-    return task.request == request and attempt in (0, task.attempt)
-
-
-def _failed(task: Task, error: BaseException) -> Failed:
-    exhausted = isinstance(error, MemoryError) or "alloc" in str(error)
-    code: FailureCode = "out_of_memory" if exhausted else "engine_failed"
-    return Failed(task.request, task.attempt, code, f"the engine could not go on: {sentence(error)}")

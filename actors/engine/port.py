@@ -41,7 +41,7 @@ class Engine(Protocol):
 
     @property
     def slots(self) -> int:
-        """Requests that run at once; more may be added, and wait in the order they came."""
+        """Sequences that run at once; more may be added, and wait in the order they came."""
         ...
 
     @property
@@ -61,8 +61,8 @@ class Engine(Protocol):
         """Take up a task; what is wrong with it comes out of the next `step` as `Failed`."""
         ...
 
-    def cancel(self, request: RequestId, attempt: int) -> None:
-        """End a request (attempt 0: any) with what it has; one that does not run is no error."""
+    def cancel(self, request: RequestId, attempt: int, index: int | None = None) -> None:
+        """End a request (attempt 0: any), or one of its sequences, with what it has; none such is no error."""
         ...
 
     def step(self) -> list[Chunk]:

@@ -13,30 +13,37 @@ from time import monotonic
 
 from msgspec import Struct
 
-from actors.engine.ending import ending
+from actors.engine.answer import Answer
 from actors.engine.fault import fault
 from actors.engine.nonsense import Nonsense, read_nonsense
 from actors.engine.port import Origin, Report
-from schemas.chunks import Chunk, Failed, FinishReason, Prefilled, Started, Timings, Tokens
+from schemas.chunks import Chunk, Failed, Prefilled, Tokens
 from schemas.ids import RequestId
 from schemas.model import SimulatedSpeed
-from schemas.task import Task, made_of, unpack_ids
+from schemas.task import Task, unpack_ids
 
 SIGN_OF_LIFE_S = 0.5
 """Longest wait of one step while a prompt is read; seconds."""
 
 
 class Run(Struct, eq=False):
-    """A request in the making."""
+    """One sequence in the making."""
 
-    task: Task
-    prompt: int
-    since: float
-    ready_at: float
-    position: int
+    answer: Answer
+    index: int
     start: int
-    """Where in the table of tokens this answer begins."""
-    over: bool = False
+    """Where in the table of tokens this sequence begins."""
+    position: int
+    ready_at: float = 0.0
+
+    @property
+    def over(self) -> bool:
+        return self.index not in self.answer.open
+
+    @property
+    def total(self) -> int:
+        """Tokens to read before the next one is made."""
+        return self.answer.prompt + self.position
 
     def __lt__(self, other: "Run") -> bool:
         return self.ready_at < other.ready_at
@@ -53,7 +60,8 @@ class SimulatedEngine:
         self._speed = speed
         self._context = context
         self._nonsense = Nonsense(vocabulary=1, table=(bytes(4),))
-        self._waiting: list[Run] = []
+        self._answers: list[Answer] = []
+        self._waiting: list[Answer] = []
         self._prefilling: list[Run] = []
         self._decoding: list[Run] = []
         self._chunks: list[Chunk] = []
@@ -78,26 +86,30 @@ class SimulatedEngine:
 
     def add(self, task: Task) -> None:
         try:
-            ids = unpack_ids(task.prompt + made_of(task).ids)
+            prompt, made = unpack_ids(task.prompt), [unpack_ids(made.ids) for made in task.made]
         except ValueError as error:
             return self._refuse(task, f"the prompt is no list of tokens: {error}")
-        wrong = fault(task, ids, self._nonsense.vocabulary, self._context)
+        wrong = fault(task, prompt, made, self._nonsense.vocabulary, self._context, self.slots)
+        if wrong is None and task.logprobs >= 0:
+            wrong = "logprobs are asked for, and a simulated engine has none"
+        if wrong is None and task.grammar is not None:
+            wrong = "a grammar is asked for, and a simulated engine follows none"
         if wrong is not None:
             return self._refuse(task, wrong)
-        made = made_of(task).count
-        prompt = len(ids) - made
-        start = self._nonsense.start(task.prompt, task.sampling)
-        self._waiting.append(Run(task, prompt, monotonic(), 0.0, made, start))
+        self._answers.append(Answer(task, len(prompt)))
+        self._waiting.append(self._answers[-1])
 
-    def cancel(self, request: RequestId, attempt: int) -> None:
-        for runs in (self._waiting, self._prefilling, self._decoding):
-            for run in runs:
-                if run.task.request == request and attempt in (0, run.task.attempt) and not run.over:
-                    self._end(run, "cancelled")
+    def cancel(self, request: RequestId, attempt: int, index: int | None = None) -> None:
+        for answer in self._answers:
+            if answer.is_of(request, attempt):
+                self._chunks += (
+                    answer.end_all("cancelled") if index is None else answer.end(index, "cancelled")
+                )
         self._forget_ended()
 
     def _forget_ended(self) -> None:
-        self._waiting = [run for run in self._waiting if not run.over]
+        self._answers = [answer for answer in self._answers if not answer.over]
+        self._waiting = [answer for answer in self._waiting if not answer.over]
         self._prefilling = sorted(run for run in self._prefilling if not run.over)
         self._decoding = [run for run in self._decoding if not run.over]
 
@@ -107,7 +119,9 @@ class SimulatedEngine:
             self._wait_until_due()
         now = monotonic()
         while self._prefilling and self._prefilling[0].ready_at <= now:
-            self._decoding.append(heappop(self._prefilling))
+            run = heappop(self._prefilling)
+            run.answer.note_prefilled()
+            self._decoding.append(run)
         if self._decoding and self._next_step <= now:
             self._decode(now)
         elif not self._chunks:
@@ -116,15 +130,26 @@ class SimulatedEngine:
         return chunks
 
     def _admit(self) -> None:
-        free = self._speed.slots - len(self._prefilling) - len(self._decoding)
-        joining, self._waiting = self._waiting[:free], self._waiting[free:]
+        """In the order they came, while there is room for all sequences of the next."""
         now = monotonic()
-        for run in joining:
-            run.ready_at = now + (run.prompt + made_of(run.task).count) / self._speed.prefill
-            origin, task = self._origin, run.task
-            self._chunks.append(
-                Started(task.request, task.attempt, origin.instance, origin.node, origin.attempt)
-            )
+        while self._waiting:
+            free = self._speed.slots - len(self._prefilling) - len(self._decoding)
+            if len(self._waiting[0].open) > free:
+                return
+            answer = self._waiting.pop(0)
+            self._chunks.append(answer.start(self._origin))
+            if answer.over:
+                self._chunks.append(answer.ended())
+            for index in sorted(answer.open):
+                self._join(answer, index, now)
+
+    def _join(self, answer: Answer, index: int, now: float) -> None:
+        start = self._nonsense.start(answer.task.prompt, answer.task.sampling) + index
+        run = Run(answer, index, start, answer.counts[index])
+        if run.position >= answer.task.max_tokens:
+            self._chunks += answer.end(index, "length")
+        else:
+            run.ready_at = now + run.total / self._speed.prefill
             heappush(self._prefilling, run)
 
     def _wait_until_due(self) -> None:
@@ -147,27 +172,21 @@ class SimulatedEngine:
         send, token = self._chunks.append, self._nonsense.token
         ended = False
         for run in self._decoding:
-            task, position = run.task, run.position
-            send(Tokens(task.request, task.attempt, 0, position, token(run.start, position)))
-            run.position = position + 1
+            answer, position = run.answer, run.position
+            task = answer.task
+            send(Tokens(task.request, task.attempt, run.index, position, token(run.start, position)))
+            run.position = answer.counts[run.index] = position + 1
             if run.position >= task.max_tokens:
-                self._end(run, "length")
+                self._chunks += answer.end(run.index, "length")
                 ended = True
         if ended:
             self._forget_ended()
 
     def _signs_of_life(self, now: float) -> Iterable[Chunk]:
         for run in self._prefilling:
-            total = run.prompt + made_of(run.task).count
+            task, total = run.answer.task, run.total
             done = max(0, total - int((run.ready_at - now) * self._speed.prefill))
-            yield Prefilled(run.task.request, run.task.attempt, done, total)
-
-    def _end(self, run: Run, reason: FinishReason) -> None:
-        run.over = True
-        now = monotonic()
-        ready_at = run.ready_at or now
-        timings = Timings(0.0, max(0.0, min(ready_at, now) - run.since), max(0.0, now - ready_at))
-        self._chunks += ending(run.task, run.prompt, run.position, reason, timings)
+            yield Prefilled(task.request, task.attempt, done, total)
 
     def _refuse(self, task: Task, reason: str) -> None:
         self._chunks.append(Failed(task.request, task.attempt, "bad_request", reason))
@@ -176,4 +195,4 @@ class SimulatedEngine:
         self._news.set()
 
     def close(self) -> None:
-        self._waiting, self._prefilling, self._decoding = [], [], []
+        self._answers, self._waiting, self._prefilling, self._decoding = [], [], [], []

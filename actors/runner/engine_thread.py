@@ -50,8 +50,8 @@ class EngineThread:
     def add(self, task: Task) -> None:
         self._order(lambda engine: engine.add(task))
 
-    def cancel(self, request: RequestId, attempt: int) -> None:
-        self._order(lambda engine: engine.cancel(request, attempt))
+    def cancel(self, request: RequestId, attempt: int, index: int | None = None) -> None:
+        self._order(lambda engine: engine.cancel(request, attempt, index))
 
     def leave(self) -> None:
         """End after the step that runs; nothing is finished."""

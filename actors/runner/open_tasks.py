@@ -17,14 +17,16 @@ class OpenTask(Struct):
     """An attempt that is taken up and not ended."""
 
     task: Task
-    cancelled: bool = False
+    cancels: list[int | None] = []
+    """Indices of sequences that nobody wants any more; None: all."""
 
 
 class OpenTasks:
-    """At most `slots` at once."""
+    """At most `slots` sequences at once."""
 
     def __init__(self) -> None:
         self.slots = 0
+        self._sequences = 0
         self._open: dict[AttemptKey, OpenTask] = {}
         self._known: dict[AttemptKey, None] = {}
         self._room = asyncio.Event()
@@ -34,7 +36,15 @@ class OpenTasks:
 
     @property
     def full(self) -> bool:
-        return len(self._open) >= self.slots
+        return self._sequences >= self.slots
+
+    def has_room_for(self, task: Task) -> bool:
+        """For all its sequences; one that never fits is taken too, so that its engine refuses it with the numbers."""
+        return not self.full and (self._sequences + task.n <= self.slots or task.n > self.slots)
+
+    @property
+    def use(self) -> str:
+        return f"{self._sequences} of {self.slots}"
 
     def make_room(self, slots: int) -> None:
         """The engine is ready for this many at once."""
@@ -51,6 +61,7 @@ class OpenTasks:
     def take(self, task: Task) -> None:
         key = (task.request, task.attempt)
         self._open[key] = OpenTask(task)
+        self._sequences += task.n
         self._known[key] = None
         if len(self._known) > REMEMBERED:
             del self._known[next(iter(self._known))]
@@ -60,7 +71,9 @@ class OpenTasks:
         return self._open.get((request, attempt))
 
     def close(self, request: RequestId, attempt: int) -> None:
-        self._open.pop((request, attempt), None)
+        closed = self._open.pop((request, attempt), None)
+        if closed is not None:
+            self._sequences -= closed.task.n
         self._note_room()
 
     def of(self, request: RequestId) -> list[OpenTask]:

@@ -69,6 +69,8 @@ class Runner:
                 folder=Path(job.path),
                 origin=Origin(job.instance, job.node, job.attempt),
                 context=job.spec.context,
+                slots=job.spec.slots,
+                cache_bytes=job.spec.cache_bytes,
                 speed=job.spec.simulated,
             )
         )
@@ -121,8 +123,8 @@ class Runner:
             return Refused("not_found", f"instance {job.instance} serves {job.spec.id}, not {task.model}")
         if not self._tasks.knows(task):
             self._give_up_others(task)
-            if self._tasks.full:
-                return Refused("busy", f"all {self._tasks.slots} slots of instance {job.instance} are in use")
+            if not self._tasks.has_room_for(task):
+                return Refused("busy", f"{self._tasks.use} slots of instance {job.instance} are in use")
             self._take(task)
         return Accepted(instance=job.instance, node=job.node, attempt=job.attempt)
 
@@ -178,8 +180,8 @@ class Runner:
         still_open = self._tasks.find(task.request, task.attempt)
         if still_open is not None:
             self._engine.add(task)
-            if still_open.cancelled:
-                self._engine.cancel(task.request, task.attempt)
+            for index in still_open.cancels:
+                self._engine.cancel(task.request, task.attempt, index)
 
     def _fail(self, task: Task, code: FailureCode, reason: str) -> None:
         self._send([Failed(task.request, task.attempt, code, reason)])
@@ -192,8 +194,8 @@ class Runner:
             return
         for open_task in self._tasks.of(cancel.request):
             if cancel.attempt in (0, open_task.task.attempt):
-                open_task.cancelled = True
-                self._engine.cancel(cancel.request, open_task.task.attempt)
+                open_task.cancels.append(cancel.index)
+                self._engine.cancel(cancel.request, open_task.task.attempt, cancel.index)
 
 
 async def _until(life: asyncio.Future[None]) -> None:

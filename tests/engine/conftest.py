@@ -29,3 +29,12 @@ def engine(warm_engine: Engine) -> Engine:
     """MLX with the random llama, with nothing to do."""
     assert warm_engine.idle
     return warm_engine
+
+
+@pytest.fixture(scope="session")
+def roomy_engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    """For prompts that need several chunks, however fast the machine is."""
+    folder = make_random_llama(tmp_path_factory.mktemp("roomy"), context=8192)
+    engine = make_engine(Wanted(engine="mlx", folder=folder, origin=ORIGIN))
+    engine.load(lambda _: None)
+    return engine

@@ -14,8 +14,8 @@ PROMPT = [5, 300, 17, 42, 700]
 
 
 def a_task(prompt: list[int] | None = None, request: str = "r1", **values: Any) -> Task:
-    """Greedy, ten tokens, unless told otherwise; `temperature`, `top_p` and `seed` make its sampling."""
-    names = ("temperature", "top_p", "seed")
+    """Greedy, ten tokens, unless told otherwise; fields of `Sampling` make its sampling."""
+    names = Sampling.__struct_fields__
     sampling: dict[str, Any] = {"temperature": 0.0} | {
         name: values.pop(name) for name in names if name in values
     }
@@ -43,12 +43,12 @@ def run(engine: Engine, *tasks: Task) -> list[Chunk]:
     return finish(engine)
 
 
-def tokens(chunks: list[Chunk], request: str = "r1") -> list[int]:
-    """The ids of a request's only sequence, which must come without a gap."""
+def tokens(chunks: list[Chunk], request: str = "r1", index: int = 0) -> list[int]:
+    """The ids of one of a request's sequences, which must come without a gap."""
     found: list[int] = []
     begin = None
     for chunk in chunks:
-        if isinstance(chunk, Tokens) and chunk.request == request:
+        if isinstance(chunk, Tokens) and chunk.request == request and chunk.index == index:
             begin = chunk.offset if begin is None else begin
             assert chunk.offset == begin + len(found)
             found += unpack_ids(chunk.ids)

@@ -1,5 +1,7 @@
 """MLX behind the port, with a small random llama."""
 
+import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from schemas.chunks import Ended, Failed, Prefilled, SequenceEnded, Started, Tok
 from schemas.task import Made, pack_ids
 from tests.engine.running import ORIGIN, R1, STARTED, a_task, finish, ids, reasons, run, tokens
 
-LONG = [7 * at % 1000 + 2 for at in range(300)]
+LONG = [7 * at % 1000 + 2 for at in range(511)]
 
 
 @pytest.fixture(scope="session")
@@ -40,21 +42,26 @@ def test_a_cache_that_grows_changes_nothing(engine: Engine, mlx_lm_greedy: Any) 
     assert ids(engine, prompt=LONG[:250], max_tokens=262) == mlx_lm_greedy(LONG[:250], 262)
 
 
-def test_plain_steps_ahead_as_on_a_gpu_give_the_same(engine: Engine, llama: Path) -> None:
-    from actors.engine.decoding import PlainStep
+@pytest.fixture(scope="session")
+def plain_engine(llama: Path) -> Engine:
+    """As on a GPU: mlx-lm's own batch caches, a token ahead."""
+    from actors.engine.decoding import Decoding
     from actors.engine.mlx_engine import MlxEngine
+    from actors.engine.plain import PlainBatch
 
     plain = make_engine(Wanted(engine="mlx", folder=llama, origin=ORIGIN))
     assert isinstance(plain, MlxEngine)
     plain.load(lambda _: None)
     assert plain.compiled
-    decoder = plain._decoder
-    assert decoder is not None
-    plain._decoder = msgspec.structs.replace(
-        decoder, ahead=True, begin=lambda cache: PlainStep(decoder.model, cache)
-    )
-    for more in ({}, {"temperature": 0.9, "top_p": 0.9, "seed": 5}, {"logprobs": 2}):
-        assert ids(plain, max_tokens=30, **more) == ids(engine, max_tokens=30, **more)
+    plain._decoding = Decoding(PlainBatch(plain._prefill._model), 1024, ahead=True)
+    return plain
+
+
+@pytest.mark.parametrize("more", [{}, {"temperature": 0.9, "top_p": 0.9, "seed": 5}, {"logprobs": 2}])
+def test_plain_steps_ahead_as_on_a_gpu_give_the_same(
+    engine: Engine, plain_engine: Engine, more: dict[str, Any]
+) -> None:
+    assert ids(plain_engine, max_tokens=30, **more) == ids(engine, max_tokens=30, **more)
 
 
 def test_a_request_is_told_from_its_start_to_its_end(engine: Engine) -> None:
@@ -66,12 +73,11 @@ def test_a_request_is_told_from_its_start_to_its_end(engine: Engine) -> None:
     assert ended.timings.prefill_s > 0 and ended.timings.decode_s > 0
 
 
-def test_long_prompts_give_signs_of_life(engine: Engine) -> None:
-    chunks = run(engine, a_task(prompt=LONG, max_tokens=1))
-    assert [chunk for chunk in chunks if isinstance(chunk, Prefilled)] == [
-        Prefilled(R1, 1, 256, 300),
-        Prefilled(R1, 1, 299, 300),
-    ]
+def test_long_prompts_give_signs_of_life(roomy_engine: Engine) -> None:
+    chunks = run(roomy_engine, a_task(prompt=LONG * 5, max_tokens=1))
+    signs = [chunk for chunk in chunks if isinstance(chunk, Prefilled)]
+    assert len(signs) > 4 and signs[-1] == Prefilled(R1, 1, 2554, 2555)
+    assert [sign.done for sign in signs] == sorted({sign.done for sign in signs})
 
 
 def test_a_stop_token_ends_the_answer_and_is_not_sent(engine: Engine) -> None:
@@ -133,12 +139,60 @@ def test_cancel_ends_with_what_there_is(engine: Engine) -> None:
     assert after[-1].usage == Usage(5, len(tokens(before)))  # type: ignore[union-attr]
 
 
-def test_cancel_comes_between_the_chunks_of_a_prompt(engine: Engine) -> None:
-    engine.add(a_task(prompt=LONG))
-    before = engine.step()
-    engine.cancel(before[0].request, 1)
+def test_cancel_comes_between_the_chunks_of_a_prompt(roomy_engine: Engine) -> None:
+    roomy_engine.add(a_task(prompt=LONG * 5))
+    before = roomy_engine.step()
+    roomy_engine.cancel(before[0].request, 1)
     assert [type(chunk) for chunk in before] == [Started, Prefilled]
-    assert reasons(finish(engine)) == ["cancelled"]
+    assert reasons(finish(roomy_engine)) == ["cancelled"]
+
+
+def test_one_sequence_may_be_cancelled_and_the_others_go_on(engine: Engine) -> None:
+    values: dict[str, Any] = {"n": 3, "max_tokens": 20, "temperature": 1.0}
+    whole = run(engine, a_task(**values))
+    engine.add(a_task(**values))
+    before = [chunk for _ in range(5) for chunk in engine.step()]
+    engine.cancel(R1, 1, 1)
+    chunks = before + finish(engine)
+    assert [tokens(chunks, index=index) for index in (0, 2)] == [
+        tokens(whole, index=index) for index in (0, 2)
+    ]
+    assert 0 < len(tokens(chunks, index=1)) < 20
+    assert sorted(reasons(chunks)) == ["cancelled", "length", "length"]
+    assert [type(chunk) for chunk in chunks].count(Ended) == 1
+
+
+def test_a_deadline_that_passes_ends_the_request(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    deadline = time.time() + 1000
+    undisturbed = ids(engine)
+    engine.add(a_task(max_tokens=400, deadline=deadline))
+    engine.add(a_task(request="r2", deadline=deadline + 10))
+    engine.step()
+    monkeypatch.setattr(time, "time", lambda: deadline)
+    chunks = finish(engine)
+    failed = [chunk for chunk in chunks if isinstance(chunk, Failed)]
+    assert [(chunk.request, chunk.code) for chunk in failed] == [("r1", "deadline")]
+    assert tokens(chunks, "r2") == undisturbed[1:]
+
+
+def test_a_step_that_fails_fails_its_rows_and_the_engine_goes_on(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from actors.engine.ring import RingBatch
+
+    def breaks(*_: Any) -> Any:
+        raise RuntimeError("no such kernel")
+
+    undisturbed = ids(engine)
+    engine.add(a_task())
+    engine.add(a_task(request="r2", n=2))
+    before = engine.step()
+    with monkeypatch.context() as patch:
+        patch.setattr(RingBatch, "step", breaks)
+        failed = engine.step()
+    assert [(type(chunk), str(chunk.request)) for chunk in failed] == [(Failed, "r1"), (Failed, "r2")]
+    assert tokens(before) == undisturbed[:1] and engine.idle
+    assert ids(engine) == undisturbed
 
 
 def test_cancel_of_one_that_waits_and_of_one_that_nobody_knows(engine: Engine) -> None:
@@ -152,7 +206,7 @@ def test_cancel_of_one_that_waits_and_of_one_that_nobody_knows(engine: Engine) -
     assert sorted(reasons(chunks)) == ["cancelled", "length"]
 
 
-def test_requests_take_turns(engine: Engine) -> None:
+def test_requests_run_together(engine: Engine) -> None:
     alone = ids(engine), ids(engine, prompt=[9, 8])
     chunks = run(engine, a_task(), a_task(prompt=[9, 8], request="r2"))
     assert (tokens(chunks), tokens(chunks, "r2")) == alone
@@ -165,7 +219,16 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"max_tokens": 508}, "5 tokens of prompt and 508 of answer are more than the context of 512 tokens"),
     ({"max_tokens": 0}, "max_tokens is 0"),
     ({"max_tokens": -5}, "max_tokens is -5"),
-    ({"n": 2}, "n is 2"),
+    ({"n": 17}, "n is 17, and this instance makes 16 sequences at once"),
+    ({"n": 0}, "n is 0"),
+    ({"made": (Made(), Made())}, "n is 1, and 2 sequences were made before"),
+    ({"min_tokens": 11}, "min_tokens is 11"),
+    ({"top_k": 1025}, "top_k is 1025, and must be between 0 and 1024"),
+    ({"min_p": -0.1}, "min_p is -0.1"),
+    ({"presence_penalty": math.inf}, "presence_penalty is inf"),
+    ({"repetition_penalty": 0.0}, "repetition_penalty is 0"),
+    ({"logit_bias": ((1024, 1.0),)}, "logit_bias names token 1024"),
+    ({"logit_bias": ((3, math.nan),)}, "logit_bias of token 3 is nan"),
     ({"temperature": float("nan")}, "temperature is nan"),
     ({"temperature": -1.0}, "temperature is -1.0"),
     ({"top_p": 1.5}, "top_p is 1.5"),
@@ -193,17 +256,17 @@ def test_a_prompt_that_is_no_list_of_ids_fails(engine: Engine) -> None:
 
 
 def test_what_one_request_raises_ends_that_one_alone(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    from actors.engine.sequence import AnswerSequence
+    from actors.engine.row import Row
 
     undisturbed = ids(engine)
-    whole = AnswerSequence.step
+    whole = Row.take
 
-    def breaks(sequence: AnswerSequence) -> Any:
-        if sequence.task.request == "bad":
+    def breaks(row: Row, token: int, details: Any) -> Any:
+        if row.answer.task.request == "bad":
             raise RuntimeError("[malloc] Unable to allocate 99 bytes")
-        return whole(sequence)
+        return whole(row, token, details)
 
-    monkeypatch.setattr(AnswerSequence, "step", breaks)
+    monkeypatch.setattr(Row, "take", breaks)
     chunks = run(engine, a_task(request="bad"), a_task())
     failed = next(chunk for chunk in chunks if isinstance(chunk, Failed))
     assert failed.code == "out_of_memory" and "Unable to allocate" in failed.reason

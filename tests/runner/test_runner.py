@@ -27,7 +27,7 @@ async def test_it_reports_each_stage_and_answers_an_offer(start_runner: StartRun
     reports = await client.until_status("ready")
     assert [report.status for report in reports] == ["starting", "loading", "warming", "ready"]
     assert {(report.instance, report.node, report.attempt) for report in reports} == {("i1", "n1", 3)}
-    assert reports[-1].slots == 1
+    assert reports[-1].slots == 16
 
     assert await client.offer(a_task(max_tokens=20)) == ACCEPTED
     chunks = await client.until_ended("r1")

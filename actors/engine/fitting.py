@@ -1,0 +1,52 @@
+"""Finds the batch that suits a model, by trying: its logits for rows together must be those of each row alone."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import mlx.core as mx
+
+from actors.engine.arrays import evaluate
+from actors.engine.plain import PlainBatch
+from actors.engine.ring import Batch, Cache, RingBatch, compiled
+
+TRIALS = ((1, 2, 3), (4, 5, 6, 7, 8))
+"""Prompts of unequal length."""
+STEPS = (9, 10)
+TOLERANCE = 1e-3
+UNFIT = (ValueError, TypeError, AttributeError, RuntimeError, IndexError, NotImplementedError, AssertionError)
+
+MakeCache = Callable[[], Cache]
+MakeBatch = Callable[[], Batch]
+
+
+def prefilled(model: Any, make_cache: MakeCache, ids: Sequence[int]) -> Cache:
+    cache = make_cache()
+    model(mx.array([list(ids)]), cache)
+    evaluate([layer.state for layer in cache])
+    return cache
+
+
+def fitting(model: Any, make_cache: MakeCache, on_cpu: bool) -> tuple[MakeBatch, bool]:
+    """How to make a batch, and whether more than one row may be in it."""
+    alone = mx.stack([logits_of(PlainBatch(model), model, make_cache, [ids])[:, 0] for ids in TRIALS], axis=1)
+    if on_cpu and all(type(layer).__name__ == "KVCache" for layer in make_cache()):
+        replay, empty = compiled(model), prefilled(model, make_cache, [0])
+        if fits(lambda: RingBatch(replay, empty), model, make_cache, alone):
+            return lambda: RingBatch(replay, empty), True
+    can_merge = not any(getattr(layer, "keep", 0) for layer in make_cache())  # mlx-lm's batch forgets `keep`
+    return lambda: PlainBatch(model), can_merge and fits(lambda: PlainBatch(model), model, make_cache, alone)
+
+
+def fits(make: MakeBatch, model: Any, make_cache: MakeCache, alone: mx.array) -> bool:
+    try:
+        together = logits_of(make(), model, make_cache, TRIALS)
+        return bool((mx.max(mx.abs(together - alone)) <= TOLERANCE * mx.max(mx.abs(alone))).item())
+    except UNFIT:
+        return False
+
+
+def logits_of(batch: Batch, model: Any, make_cache: MakeCache, prompts: Sequence[Sequence[int]]) -> mx.array:
+    """[steps, rows, vocabulary] logits of further tokens after these prompts."""
+    batch.add([prefilled(model, make_cache, ids) for ids in prompts])
+    logits = [batch.step(mx.array([token] * len(prompts)))[1] for token in STEPS]
+    return mx.stack(logits).astype(mx.float32)

@@ -1,0 +1,70 @@
+"""Rows that decode together as mlx-lm decodes: any architecture whose caches mlx-lm can merge, or one row alone."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import mlx.core as mx
+
+from actors.engine.arrays import evaluate
+from actors.engine.ring import Cache
+from actors.engine.sampler import pick
+
+
+class PlainBatch:
+    """mlx-lm's batch caches; a row alone keeps its own caches, which are faster."""
+
+    reseats = False
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._caches: list[Any] = []
+        self.seats = 0
+
+    @property
+    def nbytes(self) -> int:
+        return sum(layer.nbytes for layer in self._caches)
+
+    def add(self, caches: Sequence[Cache]) -> None:
+        if self.seats == 0 and len(caches) == 1:
+            self._caches = list(caches[0])
+        elif self.seats <= 1:
+            rows = [self._caches, *caches] if self.seats else list(caches)
+            self._caches = merged(rows)
+        else:
+            for layer, new in zip(self._caches, merged(caches), strict=True):
+                layer.extend(new)
+        self.seats += len(caches)
+        self._settle()
+
+    def put(self, seat: int, cache: Cache) -> None:
+        raise NotImplementedError("seats are not taken again")
+
+    def keep(self, seats: Sequence[int]) -> None:
+        if not seats:
+            self._caches = []
+        elif self.seats > 1:
+            kept = mx.array(list(seats))
+            for layer in self._caches:
+                layer.filter(kept)
+            self._settle()
+        self.seats = len(seats)
+
+    def step(self, tokens: mx.array) -> tuple[mx.array, mx.array]:
+        logits = self._model(tokens[:, None], self._caches)[:, -1, :]
+        return pick(logits), logits
+
+    def extract(self, seat: int) -> Cache:
+        if self.seats == 1 and not hasattr(self._caches[0], "extract"):
+            return self._caches
+        return [layer.extract(seat) for layer in self._caches]
+
+    def _settle(self) -> None:
+        evaluate([layer.state for layer in self._caches])
+
+
+def merged(caches: Sequence[Cache]) -> list[Any]:
+    """A batch cache for each layer; raises what mlx-lm raises where caches cannot be merged."""
+    return [
+        layers[0].merge(layers)
+        for layers in ([cache[at] for cache in caches] for at in range(len(caches[0])))
+    ]
