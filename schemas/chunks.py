@@ -63,6 +63,8 @@ class SequenceEnded(Struct, frozen=True, array_like=True, tag="Q"):
     attempt: int
     index: int
     reason: FinishReason
+    count: int = -1
+    """All its tokens, those of earlier attempts too, so that a lost last one is missed; -1: not said."""
 
 
 class Usage(Struct, frozen=True, array_like=True):

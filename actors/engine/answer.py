@@ -61,7 +61,7 @@ class Answer:
             return []
         self.open.discard(index)
         task = self.task
-        ended = SequenceEnded(task.request, task.attempt, index, reason)
+        ended = SequenceEnded(task.request, task.attempt, index, reason, self.counts[index])
         return [ended] if self.open else [ended, self.ended()]
 
     def end_all(self, reason: FinishReason) -> list[Chunk]:

@@ -126,7 +126,7 @@ class Actor:
         usage = Usage(len(task.prompt) // 4, count)
         await self.send(
             task,
-            SequenceEnded(task.request, task.attempt, 0, reason),
+            SequenceEnded(task.request, task.attempt, 0, reason, count),
             Ended(task.request, task.attempt, usage, Timings()),
         )
 
