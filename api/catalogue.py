@@ -3,15 +3,11 @@
 from msgspec import Struct
 
 from api.errors import ApiError, unavailable, unknown_model
+from api.loss import Loss, runner_lost
 from schemas.ids import InstanceId, ModelId
 from schemas.instance import Instance
 from schemas.model import ModelCard, ModelSpec
 from schemas.state import State
-
-LOADING_RETRY_S = 10.0
-"""When to ask again for a model that was still loading; seconds."""
-LOST_RETRY_S = 1.0
-"""When to ask again after a runner was lost: another may be ready; seconds."""
 
 
 class Described(Struct, frozen=True):
@@ -76,18 +72,15 @@ def hopeless(state: State, model: ModelId) -> ApiError | None:
     return unavailable(f"The model '{model}' cannot be loaded: {reason}", 60.0, "model_failed")
 
 
-def lost(state: State, placement: Placement, *, known: bool) -> ApiError | None:
+def lost(state: State, placement: Placement, *, known: bool) -> Loss | None:
     """Why nothing more will come from there; `known`: the instance was in the state before."""
     instance = state.instances.get(placement.instance)
     if instance is None:
-        return _lost("its instance was stopped") if known else None
+        return runner_lost("its instance was stopped") if known else None
     if instance.attempt > placement.attempt:
-        return _lost(f"its runner was started afresh ({instance.reason or 'no reason was given'})")
+        why = instance.reason or "no reason was given"
+        return runner_lost(f"its runner was started afresh ({why})", instance.fate)
     if instance.attempt == placement.attempt and instance.status == "failed":
-        return _lost(f"its runner failed: {instance.reason or 'no reason was given'}")
+        return runner_lost(f"its runner failed: {instance.reason or 'no reason was given'}", instance.fate)
     dead = _dead_node(state, instance)
-    return None if dead is None else _lost(f"the node {dead} was lost")
-
-
-def _lost(why: str) -> ApiError:
-    return unavailable(f"The answer broke off: {why}. Send the request again.", LOST_RETRY_S, "runner_lost")
+    return None if dead is None else runner_lost(f"the node {dead} was lost")

@@ -1,29 +1,23 @@
-"""One request that a client waits for: what has come of it, checked, and who works on it."""
+"""One request that a client waits for: what has come of it, checked, over as many attempts as it takes."""
 
 from asyncio import Future, get_running_loop
+from time import time
 from typing import NamedTuple
 
-import structlog
+import msgspec
 
 from api.account import Account
-from api.catalogue import LOST_RETRY_S, Placement
-from api.errors import ApiError, unavailable
+from api.attempt import Attempt
+from api.catalogue import Placement
+from api.errors import ApiError
 from api.sequence import Fresh, Sequence
-from bus.queue import Ticket
-from schemas.chunks import Chunk, Ended, Failed, FailureCode, Prefilled, SequenceEnded, Started, Tokens
-from schemas.ids import InstanceId, ModelId, RequestId
+from api.suspicion import Suspicion
+from schemas.chunks import Chunk, Ended, Prefilled, SequenceEnded, Timings, Tokens, Usage
+from schemas.ids import ModelId, RequestId
+from schemas.task import Task
 
-log = structlog.get_logger()
-
-STATUS: dict[FailureCode, int] = {
-    "bad_request": 400,
-    "engine_failed": 500,
-    "runner_lost": 503,
-    "out_of_memory": 503,
-    "cancelled": 503,
-    "deadline": 504,
-    "unavailable": 503,
-}
+CLOCKS_APART_S = 5.0
+"""A runner's clock may be wrong by so much before it ends a request whose owner still waits; seconds."""
 
 
 class News(NamedTuple):
@@ -34,7 +28,7 @@ class News(NamedTuple):
     ended: bool
     """All sequences are complete, or stopped."""
     comment: str
-    """What to tell a client that waits for its first token; mostly nothing."""
+    """What to tell a client that waits for its next token; mostly nothing."""
 
 
 class InFlight:
@@ -45,22 +39,37 @@ class InFlight:
         self.model = model
         self.sequences = [Sequence(index) for index in range(n)]
         self.account = Account()
-        self.attempt = 1
-        self.placement: Placement | None = None
-        self.counted: InstanceId | None = None
-        """Whose load it is part of."""
-        self.ticket: Ticket | None = None
+        self.task: Task | None = None
+        """As it was made; each attempt's message is made from it."""
+        self.suspicion = Suspicion()
+        self.fruitless = 0
+        """Attempts in a row that failed and brought no token."""
+        self.moves = 0
+        """How many times it has lost whoever worked on it."""
+        self.trouble: ApiError | None = None
+        """What became of the last attempt: said when there is no time left for another one."""
         self.ended: Ended | None = None
         self.failure: ApiError | None = None
-        self.sent = False
-        """Somebody may be working on it, or may come to."""
         self.closed = False
         """Nobody waits for it any more."""
         self._loop = get_running_loop()
-        self.opened_at = self.heard_at = self.spoken_at = self._loop.time()
+        self.opened_at = self.stalled_at = self.spoken_at = self._loop.time()
+        self.current = Attempt(1, self.opened_at)
+        self.deadline: float | None = None
+        """Event loop time after which nobody waits for it any more; None: for ever."""
+        self._gap: _Gap | None = None
         self._comment = ""
         self._changed = False
         self._waiter: Future[None] | None = None
+
+    @property
+    def attempt(self) -> int:
+        return self.current.number
+
+    @property
+    def placement(self) -> Placement | None:
+        """Who works on it."""
+        return self.current.placement
 
     @property
     def over(self) -> bool:
@@ -75,7 +84,39 @@ class InFlight:
     @property
     def stopped(self) -> bool:
         """Its client has read enough of every sequence, or all there is."""
-        return any(each.stopped for each in self.sequences) and all(each.over for each in self.sequences)
+        return any(each.stopped for each in self.sequences) and self.complete
+
+    @property
+    def complete(self) -> bool:
+        return all(sequence.over for sequence in self.sequences)
+
+    @property
+    def gap(self) -> str:
+        """Which tokens were sent and are not here, though later ones are; empty: none that is known."""
+        gap = self._gap
+        if gap is None or self.over or gap.attempt != self.attempt:
+            return ""
+        received = self.received if gap.index is None else self.sequences[gap.index].received
+        return f"tokens {received} to {gap.until - 1} were lost on the bus" if received < gap.until else ""
+
+    def message(self) -> Task:
+        """The task of the present attempt: it goes on from what all earlier ones have made."""
+        assert self.task is not None, "a request is dispatched with its task"
+        begun = any(each.received or each.over for each in self.sequences)
+        made = tuple(each.made for each in self.sequences) if begun else ()
+        deadline = 0.0
+        if self.deadline is not None:
+            deadline = time() + self.deadline - self._loop.time() + CLOCKS_APART_S
+        return msgspec.structs.replace(self.task, attempt=self.attempt, made=made, deadline=deadline)
+
+    def begin_attempt(self) -> Attempt:
+        """What comes of the one before no longer counts; returns the new one."""
+        now = self._loop.time()
+        if self.current.progressed:
+            self.stalled_at = now
+        self.current.settled.set()
+        self.current = Attempt(self.attempt + 1, now)
+        return self.current
 
     def take(self, chunk: Chunk) -> None:
         """One chunk; late, repeated and foreign ones change nothing. ValueError when it makes no sense."""
@@ -85,15 +126,14 @@ class InFlight:
             case Tokens():
                 self._take_tokens(chunk)
             case SequenceEnded():
-                self._sequence(chunk.index).reason = chunk.reason
-                self.wake()
+                self._take_sequence_end(chunk)
             case Ended():
                 self._take_end(chunk)
-            case Failed():
-                self.fail(_failed(chunk))
-            case Started() | Prefilled():
+            case Prefilled():
+                self.stalled_at = self._loop.time()
+            case _:
                 pass
-        self.heard_at = self._loop.time()
+        self.current.heard_at = self._loop.time()
 
     def _sequence(self, index: int) -> Sequence:
         if not 0 <= index < len(self.sequences):
@@ -103,23 +143,46 @@ class InFlight:
     def _take_tokens(self, chunk: Tokens) -> None:
         sequence = self._sequence(chunk.index)
         known = sequence.received
-        if sequence.take(chunk):
-            if sequence.received > known:
-                self.account.took(chunk.index, sequence.received - known)
+        if not sequence.take(chunk):
+            self._gap = _Gap(self.attempt, chunk.index, chunk.offset)
+        elif sequence.received > known:
+            self.account.took(chunk.index, sequence.received - known)
+            self._progress()
             self.wake()
-        else:
-            self.fail(_gap(f"tokens {sequence.received} to {chunk.offset - 1} were lost on the bus"))
+
+    def _progress(self) -> None:
+        if not self.current.progressed:
+            self.current.progressed = True
+            self.current.settled.set()
+            self.suspicion.clear()
+            self.fruitless = 0
+
+    def _take_sequence_end(self, chunk: SequenceEnded) -> None:
+        sequence = self._sequence(chunk.index)
+        if chunk.count > sequence.received:
+            self._gap = _Gap(self.attempt, chunk.index, chunk.count)
+        elif not self.gap:
+            sequence.reason = chunk.reason
+            self.wake()
 
     def _take_end(self, chunk: Ended) -> None:
         """The end token is counted by some engines, and never sent: one may be missing, more may not."""
-        missing = chunk.usage.completion_tokens - self.received
-        if missing > len(self.sequences):
-            self.fail(_gap(f"the last {missing} tokens were lost on the bus"))
+        if chunk.usage.completion_tokens > self.received + len(self.sequences):
+            self._gap = _Gap(self.attempt, None, chunk.usage.completion_tokens)
         elif any(each.reason == "cancelled" and not each.stopped for each in self.sequences):
-            self.fail(unavailable("The request was cancelled in the cluster.", code="cancelled"))
-        else:
-            self.ended = chunk
-            self.wake()
+            self.fail(cancelled())
+        elif not self.gap:
+            self._end(chunk)
+
+    def _end(self, chunk: Ended) -> None:
+        self.ended = chunk
+        self.current.settled.set()
+        self.wake()
+
+    def finish(self) -> None:
+        """All sequences are complete, and whoever would have said so is gone."""
+        prompt = self.account.prompt_tokens
+        self._end(Ended(self.id, self.attempt, Usage(prompt, self.received), Timings()))
 
     def stop(self, index: int) -> None:
         """No more tokens of this sequence are handed out."""
@@ -130,6 +193,7 @@ class InFlight:
         """What has come is still handed out; then the error is raised."""
         if not self.over:
             self.failure = error
+            self.current.settled.set()
             self.wake()
 
     def remark(self, comment: str) -> None:
@@ -158,13 +222,14 @@ class InFlight:
         return News(fresh, self.ended is not None or self.stopped, comment)
 
 
-def _failed(chunk: Failed) -> ApiError:
-    status = STATUS[chunk.code]
-    retry_after_s = LOST_RETRY_S if status == 503 else None
-    return ApiError(
-        status, chunk.reason or "The engine failed.", code=chunk.code, retry_after_s=retry_after_s
-    )
+class _Gap(NamedTuple):
+    """Up to `until` tokens of a sequence (None: of all) are known to have been sent."""
+
+    attempt: int
+    index: int | None  # pyright: ignore[reportIncompatibleMethodOverride]  # a tuple's `index` is of no use here
+    until: int
 
 
-def _gap(what: str) -> ApiError:
-    return unavailable(f"The answer broke off: {what}. Send the request again.", LOST_RETRY_S, "chunks_lost")
+def cancelled() -> ApiError:
+    """Not to be asked again by a client's own retries, hence no 5xx."""
+    return ApiError(499, "The request was cancelled.", code="cancelled")

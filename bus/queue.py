@@ -12,7 +12,7 @@ from msgspec import Struct
 from nats.aio.msg import Msg
 from nats.errors import ConnectionClosedError, OutboundBufferLimitError
 from nats.errors import TimeoutError as NatsTimeout
-from nats.js.errors import APIError
+from nats.js.errors import APIError, NotFoundError
 
 from bus.append import append
 from bus.connection import Connection
@@ -86,6 +86,17 @@ class WorkQueue:
             return False
         except (NatsTimeout, TimeoutError, ConnectionClosedError) as failure:
             raise BusAway("the bus is away: a waiting task cannot be removed") from failure
+
+    async def holds(self, ticket: Ticket) -> bool:
+        """Whether no worker has taken the task yet; raises `BusAway`."""
+        self._connection.require_up()
+        try:
+            await self._connection.jetstream.get_msg(self._stream, ticket.seq)
+        except NotFoundError:
+            return False
+        except (APIError, NatsTimeout, TimeoutError, ConnectionClosedError) as failure:
+            raise BusAway("the bus is away: it cannot be asked for a waiting task") from failure
+        return True
 
     @asynccontextmanager
     async def pulls(self, model: ModelId, priority: int = 0) -> AsyncGenerator["Pulls"]:

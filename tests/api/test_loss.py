@@ -1,10 +1,9 @@
 """What clients see when something is lost, late, wrong or away; and what is told to whom when they leave."""
 
 import asyncio
-import json
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Self
 
 import msgspec
@@ -112,76 +111,43 @@ async def test_work_that_begins_for_nobody_is_cancelled(stage: Stage) -> None:
             assert (await actor.cancelled.get()).request == "stray"
 
 
-# Runners that are lost
+# Runners that are lost: tests/api/test_migration.py has what becomes of their requests
 
 
-async def fail(stage: Stage, actor: Actor) -> None:
-    await stage.report(actor.instance, "failed", reason="killed by signal 9")
-
-
-async def restart(stage: Stage, actor: Actor) -> None:
-    await stage.retry(actor.instance, 2)
-
-
-async def remove(stage: Stage, actor: Actor) -> None:
-    await stage.delete(actor.instance)
-
-
-async def lose_node(stage: Stage, _actor: Actor) -> None:
-    await stage.lose_node()
-
-
-@pytest.mark.parametrize(
-    ("breaks", "says_why"),
-    [(fail, "killed by signal 9"), (restart, "afresh"), (remove, "stopped"), (lose_node, "n1 was lost")],
-)
-async def test_a_lost_runner_ends_the_stream_with_an_error_event(
-    stage: Stage, breaks: Callable[[Stage, Actor], Awaitable[None]], says_why: str
-) -> None:
-    async with stage.actor(stalls("hello")) as actor, Client(stage) as client:
-        await client.until("hello")
-        await breaks(stage, actor)
-        error, done = await client.rest()
-    assert done == "data: [DONE]"
-    shown = json.loads(error.removeprefix("data: "))["error"]
-    assert shown["code"] == "runner_lost"
-    assert says_why in shown["message"]
-
-
-async def test_a_lost_runner_is_a_503_without_stream(stage: Stage) -> None:
-    taken = asyncio.Event()
-
-    async def play(actor: Actor, task: Task) -> None:
-        await stalls()(actor, task)
-        taken.set()
-
-    async with stage.actor(play) as actor:
-        asking = asyncio.create_task(stage.http.post(PATH, json=chat()))
-        await taken.wait()
-        await fail(stage, actor)
-        response = await asking
-    assert (response.status_code, response.headers["retry-after"]) == (503, "1")
-    assert response.json()["error"]["code"] == "runner_lost"
-
-
-async def test_a_failure_of_the_engine(stage: Stage) -> None:
+async def test_what_the_engine_cannot_do_is_an_error_in_the_end(stage: Stage) -> None:
     async def play(actor: Actor, task: Task) -> None:
         await actor.start(task)
         await actor.send(task, Failed(task.request, task.attempt, "out_of_memory", "12 GiB were not enough"))
 
-    async with stage.actor(play):
+    async with stage.actor(play) as actor:
         for stream in (True, False):
             response = await stage.http.post(PATH, json=chat(stream=stream))
             assert response.status_code == 503
             assert "12 GiB" in response.json()["error"]["message"]
+    assert [task.attempt for task in actor.tasks] == [1, 2, 3] * 2
 
 
-async def test_silence_is_given_up(bus: Bus) -> None:
-    async with staged(bus, silence_deadline_s=0.3) as stage, stage.actor(silent) as actor:
+async def test_what_a_runner_refuses_is_not_tried_again(stage: Stage) -> None:
+    async def play(actor: Actor, task: Task) -> None:
+        await actor.send(task, Failed(task.request, task.attempt, "bad_request", "no such grammar"))
+
+    async with stage.actor(play) as actor:
+        response = await stage.http.post(PATH, json=chat())
+    assert (response.status_code, response.json()["error"]["message"]) == (400, "no such grammar")
+    assert len(actor.tasks) == 1
+
+
+async def test_silence_is_given_up_when_there_is_no_time_left(bus: Bus) -> None:
+    """Until then it is tried again, and whoever was silent is told to stop."""
+    settings = {"silence_deadline_s": 0.3, "wait_deadline_s": 0.5}
+    async with staged(bus, **settings) as stage, stage.actor(silent) as actor:
         response = await stage.http.post(PATH, json=chat())
         assert (response.status_code, response.json()["error"]["code"]) == (504, "silent")
         async with asyncio.timeout(2):
-            await actor.cancelled.get()
+            assert [(await actor.cancelled.get()).attempt for _ in actor.tasks[1:]] == [1, 2][
+                : len(actor.tasks) - 1
+            ]
+    assert len(actor.tasks) > 1
 
 
 async def test_an_offer_without_an_answer_becomes_the_next_attempt(bus: Bus) -> None:
@@ -240,22 +206,6 @@ async def test_late_repeated_and_foreign_chunks_are_harmless(stage: Stage) -> No
             assert response.status_code == 200
             if not stream:
                 assert response.json()["choices"][0]["message"]["content"] == "the quick brown fox jumps"
-
-
-@pytest.mark.parametrize("at_the_end", [True, False])
-async def test_lost_chunks_are_an_honest_error(stage: Stage, at_the_end: bool) -> None:
-    async def play(actor: Actor, task: Task) -> None:
-        await actor.start(task)
-        await actor.tokens(task, ids_of("hello"))
-        if at_the_end:
-            await actor.end(task, 20)
-        else:
-            await actor.tokens(task, [5], 10)
-
-    async with stage.actor(play), Client(stage) as client:
-        seen = await client.until("error")
-        assert "chunks_lost" in seen
-        assert "hello" in seen, "what came before is handed out"
 
 
 async def test_started_may_come_before_the_offer_is_answered(stage: Stage) -> None:
@@ -406,14 +356,3 @@ async def test_when_the_connection_is_down(stage: Stage, nats_server: Server) ->
         assert (await stage.http.get("/v1/models")).status_code == 200
         await nats_server.start()
         await stage.bus.until_connected()
-
-
-async def test_what_is_silent_after_the_bus_came_back_is_given_up_sooner(
-    bus: Bus, nats_server: Server
-) -> None:
-    """Its last chunk may have died with the bus."""
-    async with staged(bus, bus_silence_s=0.3) as stage, stage.actor(stalls("hello")), Client(stage) as client:
-        await client.until("hello")
-        await nats_server.stop()
-        await nats_server.start()
-        assert '"silent"' in await client.until("error")

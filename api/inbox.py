@@ -1,0 +1,89 @@
+"""Frames of chunks that come in for this API's requests: read, checked, and handed to whose they are."""
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
+import msgspec
+import structlog
+
+from api.accounts import Accounts
+from api.request import InFlight
+from api.withdrawals import Withdrawals
+from schemas.chunks import Chunk, Failed, Frame, Started
+from schemas.ids import RequestId
+
+log = structlog.get_logger()
+
+_decode = msgspec.msgpack.Decoder(Frame).decode
+_decode_chunk = msgspec.msgpack.Decoder(Chunk).decode
+_split = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+
+class Inbox:
+    """`on_started`, `on_failed` and `on_gap` are told of what concerns more than the request's own tokens."""
+
+    def __init__(
+        self,
+        own: Mapping[RequestId, InFlight],
+        accounts: Accounts,
+        withdrawals: Withdrawals,
+        *,
+        on_started: Callable[[InFlight, Started], None],
+        on_failed: Callable[[InFlight, Failed], None],
+        on_gap: Callable[[InFlight], None],
+    ) -> None:
+        self._own = own
+        self._accounts = accounts
+        self._withdrawals = withdrawals
+        self._on_started = on_started
+        self._on_failed = on_failed
+        self._on_gap = on_gap
+
+    def take(self, payload: bytes, subject: str) -> None:
+        """One frame."""
+        try:
+            frame = _decode(payload)
+        except _UNREADABLE as unreadable:
+            self._note_garbage(subject, unreadable)
+            frame = readable(payload)
+        for chunk in frame:
+            request = self._own.get(chunk.request)
+            if request is None:
+                self._disown(chunk)
+            elif chunk.attempt == request.attempt and not request.over:
+                self._hand_over(request, chunk, subject)
+
+    def _hand_over(self, request: InFlight, chunk: Chunk, subject: str) -> None:
+        if isinstance(chunk, Failed):
+            self._on_failed(request, chunk)
+            return
+        try:
+            request.take(chunk)
+        except ValueError as senseless:
+            self._note_garbage(subject, senseless)
+            return
+        if isinstance(chunk, Started):
+            self._on_started(request, chunk)
+        elif request.gap:
+            self._on_gap(request)
+
+    def _disown(self, chunk: Chunk) -> None:
+        """Late chunks are harmless; only work that begins for nobody is stopped."""
+        if isinstance(chunk, Started):
+            self._withdrawals.send(chunk.request)
+
+    def _note_garbage(self, subject: str, reason: Exception) -> None:
+        self._accounts.garbage += 1
+        if self._accounts.garbage == 1:
+            log.warning("chunk.garbage", subject=subject, reason=str(reason))
+
+
+def readable(payload: bytes) -> Frame:
+    """Those chunks of a damaged frame, or of a newer runner's, that can be read."""
+    frame: Frame = []
+    with suppress(*_UNREADABLE):
+        for raw in _split(payload):
+            with suppress(*_UNREADABLE):
+                frame.append(_decode_chunk(raw))
+    return frame
