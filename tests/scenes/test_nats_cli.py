@@ -9,13 +9,18 @@ from asyncio.subprocess import PIPE, Process
 from contextlib import suppress
 from pathlib import Path
 
+import httpx
+import msgspec
 import pytest
+from openai import AsyncOpenAI
+from openai.types import CompletionUsage
 
 from actors.machine.node_info import NodeInfo
 from bus.commands import command
 from schemas.commands import LoadModel
 from schemas.ids import ModelId
 from schemas.model import ModelSpec
+from schemas.node import Beat
 from tests.nodes import NodeProcess, StartNode, watching
 
 TOOL = shutil.which("nats") or str(Path(__file__).parents[2] / ".tools" / "bin" / "nats")
@@ -127,3 +132,46 @@ async def test_leases_and_chunks_are_there_to_be_seen(node: NodeProcess) -> None
     assert set(leases) == {"leader", f"node.{node.node}"}
     streams = await nats(node.info, "stream", "ls", "-a", "--names")
     assert {"troupe_events", "troupe_tasks", "troupe_out", "KV_troupe_state"} <= set(streams.split())
+
+
+async def test_what_a_request_cost_reads_as_json(node: NodeProcess) -> None:
+    """Real answers: the record, the metrics, and the node's token rate, from the engine to the shelf."""
+    usages: list[CompletionUsage] = []
+
+    async def ask(client: AsyncOpenAI) -> None:
+        answer = await client.chat.completions.create(
+            model="guide",
+            messages=[{"role": "user", "content": "How do I add a machine?"}],
+            user="ann",
+            metadata={"team": "blue"},
+        )
+        assert answer.usage is not None
+        usages.append(answer.usage)
+
+    beats: asyncio.Queue[Beat] = asyncio.Queue()
+
+    def hear(payload: bytes, _subject: str) -> None:
+        beats.put_nowait(msgspec.json.decode(payload, type=Beat))
+
+    async with (
+        watching(node) as bus,
+        AsyncOpenAI(base_url=node.openai_url, api_key="none") as client,
+        bus.listening(bus.subjects.beats, hear),
+        asyncio.timeout(60),
+    ):
+        await ask(client)
+        while (await beats.get()).tokens_s == 0:
+            await ask(client)
+    shown = await nats_in_terminal(node.info, "stream", "view", "troupe_audit", "100", "--raw")
+    record = next(json.loads(line) for line in shown.splitlines() if line.startswith("{"))
+    assert (record["outcome"], record["user"], record["metadata"]) == ("stop", "ann", {"team": "blue"})
+    assert record["completion_tokens"] == usages[0].completion_tokens
+    assert record["prompt_tokens"] == usages[0].prompt_tokens
+    assert 0 < record["prefill_s"] <= record["first_token_s"]
+    assert 0 < record["decode_s"] <= record["duration_s"]
+    assert record["node"] == node.node and len(record["instances"]) == 1
+    async with httpx.AsyncClient(base_url=node.info.api_url) as http:
+        metrics = (await http.get("/metrics")).text
+    count = sum(usage.completion_tokens for usage in usages)
+    assert f'troupe_completion_tokens_total{{model="guide"}} {count}.0' in metrics
+    assert f'troupe_batch_size{{instance_id="{record["instances"][0]}"' in metrics
