@@ -67,9 +67,9 @@ def read_artifact(raw: bytes) -> ChatTokenizer:
         raise ArtifactDamaged("the model has no tokenizer.json: it cannot be used for chats")
     configuration = _json(files, "tokenizer_config.json")
     special = special_tokens(configuration, _json(files, "special_tokens_map.json"))
-    source = template_source(files, configuration)
-    template = None if source is None else ChatTemplate(source, special)
-    return ChatTokenizer(_tokenizer(files["tokenizer.json"]), template)
+    sources = template_source(files, configuration), template_source(files, configuration, "tool_use")
+    template, with_tools = (None if source is None else ChatTemplate(source, special) for source in sources)
+    return ChatTokenizer(_tokenizer(files["tokenizer.json"]), template, with_tools)
 
 
 def _tokenizer(source: str) -> Tokenizer:
@@ -95,14 +95,21 @@ def _json(files: Mapping[str, str], name: str) -> dict[str, object]:
     return cast("dict[str, object]", value) if isinstance(value, dict) else {}
 
 
-def template_source(files: Mapping[str, str], configuration: Mapping[str, object]) -> str | None:
-    """`chat_template.jinja`, else what tokenizer_config.json holds: one template, or the one named default."""
+def template_source(
+    files: Mapping[str, str], configuration: Mapping[str, object], name: str = "default"
+) -> str | None:
+    """`chat_template.jinja`, else what tokenizer_config.json holds: one template, or several with names.
+
+    A model with one template has none by the name of `tool_use`: the one is for everything.
+    """
     if "chat_template.jinja" in files:
-        return files["chat_template.jinja"]
+        return files["chat_template.jinja"] if name == "default" else None
     held = configuration.get("chat_template")
     if isinstance(held, list):
         named = {entry.get("name"): entry.get("template") for entry in cast("list[dict[str, str]]", held)}
-        held = named.get("default")
+        held = named.get(name)
+    elif name != "default":
+        return None
     return held if isinstance(held, str) else None
 
 

@@ -8,7 +8,7 @@ is goes through the tokenizer itself, whole, each time.
 import codecs
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, Protocol, cast
 
 from tokenizers import Tokenizer
@@ -30,22 +30,25 @@ class Detokenizer(Protocol):
         ...
 
 
-def detokenizers(tokenizer: Tokenizer) -> Callable[[], Detokenizer]:
-    """The maker of detokenizers that suits the tokenizer's family; they share one table of pieces."""
+def detokenizers(tokenizer: Tokenizer, shown: Collection[str] = ()) -> Callable[[], Detokenizer]:
+    """The maker of detokenizers that suits the tokenizer's family; they share one table of pieces.
+
+    Control tokens stand in no text, but those that are `shown`.
+    """
     steps = decoder_steps(tokenizer)
     kinds = [step["type"] for step in steps]
     if kinds == ["ByteLevel"]:
-        table = BytePieces(tokenizer)
+        table = BytePieces(tokenizer, shown)
         return lambda: ByteLevelDetokenizer(table)
     if kinds == ["Metaspace"]:
-        pieces = TextPieces(tokenizer, cast("str", steps[0]["replacement"]), " ")
+        pieces = TextPieces(tokenizer, cast("str", steps[0]["replacement"]), " ", shown)
         strips = steps[0].get("prepend_scheme", "always") != "never"
         return lambda: MetaspaceDetokenizer(pieces, strips)
     if is_fallback(steps):
-        pieces = TextPieces(tokenizer, steps[0]["pattern"]["String"], steps[0]["content"])
+        pieces = TextPieces(tokenizer, steps[0]["pattern"]["String"], steps[0]["content"], shown)
         strip = steps[3] if len(steps) > 3 else {}
         return lambda: FallbackDetokenizer(pieces, strip.get("content", " "), strip.get("start", 0))
-    return lambda: WholeDetokenizer(tokenizer)
+    return lambda: WholeDetokenizer(tokenizer, shown)
 
 
 def decoder_steps(tokenizer: Tokenizer) -> list[dict[str, Any]]:
@@ -74,19 +77,19 @@ def byte_alphabet() -> dict[str, int]:
 _ALPHABET = byte_alphabet()
 
 
-def special_ids(tokenizer: Tokenizer) -> frozenset[int]:
-    """Ids of control tokens: they stand in no text."""
+def special_ids(tokenizer: Tokenizer, shown: Collection[str] = ()) -> frozenset[int]:
+    """Ids of control tokens: they stand in no text, but those that are `shown`."""
     added = tokenizer.get_added_tokens_decoder()
-    return frozenset(token_id for token_id, token in added.items() if token.special)
+    return frozenset(at for at, token in added.items() if token.special and token.content not in shown)
 
 
 class BytePieces(dict[int, bytes]):
     """The bytes of each token, looked up once; nothing for control tokens and for ids without a token."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, shown: Collection[str] = ()) -> None:
         super().__init__()
         self._tokenizer = tokenizer
-        self._special = special_ids(tokenizer)
+        self._special = special_ids(tokenizer, shown)
 
     def __missing__(self, token_id: int) -> bytes:
         token = None if token_id in self._special else self._tokenizer.id_to_token(token_id)
@@ -105,10 +108,10 @@ def _bytes_of(token: str) -> bytes:
 class TextPieces(dict[int, str | None]):
     """The text of each token with the space put in; None for control tokens and for ids without a token."""
 
-    def __init__(self, tokenizer: Tokenizer, mark: str, space: str) -> None:
+    def __init__(self, tokenizer: Tokenizer, mark: str, space: str, shown: Collection[str] = ()) -> None:
         super().__init__()
         self._tokenizer = tokenizer
-        self._special = special_ids(tokenizer)
+        self._special = special_ids(tokenizer, shown)
         self.mark = mark
         self.space = space
 
@@ -209,18 +212,22 @@ class MetaspaceDetokenizer:
 class WholeDetokenizer:
     """Decodes everything again each time: slow with long answers, right for decoders nobody foresaw."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, shown: Collection[str] = ()) -> None:
         self._tokenizer = tokenizer
+        self._hidden = special_ids(tokenizer, shown)
         self._ids: list[int] = []
         self._sent = ""
 
     def add(self, ids: Iterable[int]) -> str:
-        self._ids.extend(ids)
-        text = self._tokenizer.decode(self._ids)
+        self._ids += [token_id for token_id in ids if token_id not in self._hidden]
+        text = self._decoded()
         return self._advance(text[: max(len(self._sent), len(text) - HELD_CHARS)])
 
     def end(self) -> str:
-        return self._advance(self._tokenizer.decode(self._ids))
+        return self._advance(self._decoded())
+
+    def _decoded(self) -> str:
+        return self._tokenizer.decode(self._ids, skip_special_tokens=False)
 
     def _advance(self, text: str) -> str:
         fresh, self._sent = text[len(self._sent) :], text

@@ -12,8 +12,12 @@ from jinja2.parser import Parser
 from jinja2.runtime import Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-ChatMessage = Mapping[str, str]
-"""`role` and `content`."""
+ChatMessage = Mapping[str, Any]
+"""`role` and `content`; `tool_calls`, `tool_call_id`, `name` and whatever else a template may look for."""
+Json = Mapping[str, Any]
+
+OURS = frozenset({"messages", "tools", "add_generation_prompt"})
+"""Names in a template that no variable of a request may take."""
 
 _FAULTS = (
     jinja2.TemplateError,
@@ -41,15 +45,25 @@ class ChatTemplate:
         except jinja2.TemplateError as broken:
             raise TemplateRefused(f"the model's chat template is no valid Jinja: {broken}") from broken
 
-    def render(self, messages: Sequence[ChatMessage]) -> str:
-        """The prompt, ending where the assistant is to speak; raises `TemplateRefused`."""
+    def render(
+        self,
+        messages: Sequence[ChatMessage],
+        tools: Sequence[Json] | None = None,
+        variables: Json | None = None,
+    ) -> str:
+        """The prompt, ending where the assistant is to speak; raises `TemplateRefused`.
+
+        `tools` as OpenAI's requests have them; `variables` are the template's own, such as `enable_thinking`.
+        """
+        variables = variables or {}
+        if taken := sorted((OURS | self._special.keys()) & variables.keys()):
+            raise TemplateRefused(f"'{taken[0]}' cannot be set from outside")
         try:
             return self._template.render(
+                **{"documents": None, **variables, **self._special},
                 messages=[dict(message) for message in messages],
-                tools=None,
-                documents=None,
+                tools=[dict(tool) for tool in tools] if tools else None,
                 add_generation_prompt=True,
-                **self._special,
             )
         except _FAULTS as fault:
             raise TemplateRefused(str(fault) or type(fault).__name__) from fault

@@ -29,7 +29,7 @@ class XmlBody:
     """Parameters one by one; what their schema does not call a string is JSON, if it can be read as such."""
 
     def __init__(self, schema: Schema) -> None:
-        self._properties: dict[str, Any] = schema.get("properties", {})
+        self._properties = _properties(schema)
         self._held = ""
         self._count = 0
 
@@ -66,6 +66,11 @@ class XmlBody:
         return lowered
 
 
+def _properties(schema: Schema) -> dict[str, Any]:
+    found = schema.get("properties")
+    return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
+
+
 def _types(schema: Any) -> list[str]:
     """The types that a property may have; one that says nothing is a string."""
     if not isinstance(schema, dict):
@@ -96,13 +101,23 @@ TEXT = 'text[suffix="</parameter>"]: /(?s:.*)/\n'
 def _function(at: int, name: str, schema: Schema) -> tuple[str, str]:
     """The call of one tool, and the rules that it needs: each parameter in its order, the needless ones left out."""
     schema = closed(schema)
-    required, parameters, rules = schema.get("required", []), "", ""
-    for number, (key, value) in enumerate(schema.get("properties", {}).items()):
+    required, parameters, rules = schema.get("required"), "", ""
+    for number, (key, value) in enumerate(_properties(schema).items()):
         rule = f"parameter_{at}_{number}"
-        parameters += f" {rule}" if key in required else f" {rule}?"
-        rules += f"{rule}: {literal(f'<parameter={key}>')} {NEWLINE} {_value_rule(schema, value)}\n"
+        needed = isinstance(required, list) and key in required
+        parameters += f" {rule}" if needed else f" {rule}?"
+        known = cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+        rules += f"{rule}: {literal(f'<parameter={key}>')} {NEWLINE} {_value_rule(schema, known)}\n"
     begin = literal(f"<function={name}>")
     return f"{begin} {NEWLINE}{parameters} {literal('</function>')}", rules
+
+
+def _text(value: dict[str, Any]) -> str:
+    """Any text up to the end of the parameter; one whose length is limited has no other tag in it either."""
+    if not {"minLength", "maxLength"} & value.keys():
+        return "text"
+    limits = f"{value.get('minLength', 0)},{value.get('maxLength', '')}"
+    return f"/[^<]{{{limits}}}/ {NEWLINE} {literal('</parameter>')}"
 
 
 def _value_rule(schema: Schema, value: dict[str, Any]) -> str:
@@ -110,7 +125,7 @@ def _value_rule(schema: Schema, value: dict[str, Any]) -> str:
     if texts := _texts(value):
         return f"({' | '.join(literal(text) for text in texts)}) {end}"
     if "string" in _types(value):
-        return f"text {NEWLINE}"
+        return f"{_text(value)} {NEWLINE}"
     shared = {key: schema[key] for key in ("$defs", "definitions") if key in schema}
     return f"%json {json.dumps({**shared, **value})} {end}"
 

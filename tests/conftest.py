@@ -5,10 +5,14 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from bus.bus import Bus
 from bus.server import Server
 from schemas.ids import NodeId
+
+settings.register_profile("troupe", deadline=None)  # a slow machine is no failure
+settings.load_profile("troupe")
 
 ConnectBus = Callable[..., Awaitable[Bus]]
 
