@@ -26,6 +26,8 @@ from schemas.state import State
 
 log = structlog.get_logger()
 
+REMEMBERED = 64
+"""Lives of runners whose end may still be news to somebody."""
 AGAIN_S = 0.5
 """Between two tries to find a place in a queue that is full; seconds."""
 
@@ -51,6 +53,8 @@ class Migrations:
         self._own = own
         self._offers = offers
         self._moving: Queue[Move] = Queue()
+        self._barren: dict[Placement, int] = {}
+        """How many requests without a token the last lives of runners ended with."""
         self._trials: defaultdict[ModelId, Lock] = defaultdict(Lock)
 
     def judge(self, before: State, state: State) -> None:
@@ -69,15 +73,27 @@ class Migrations:
         if request.placement is not None and not request.over:
             loss = lost(self._bus.view.state, request.placement, known=False)
             if loss is not None:
-                self.bury([request], loss)
+                self.bury([each for each in self._own.values() if each.placement == request.placement], loss)
 
     def bury(self, requests: list[InFlight], loss: Loss) -> None:
         """All that a runner carried when it was lost."""
         barren = [request for request in requests if not request.current.progressed]
-        for request in barren:
-            request.suspicion.note_death(loss.fate, among=len(barren))
+        self._note_death(barren, loss)
         for request in requests:
             self.lose(request, loss)
+
+    def _note_death(self, barren: list[InFlight], loss: Loss) -> None:
+        """Some hear of it late: whoever shared it before shares it with them."""
+        if not barren:
+            return
+        of = barren[0].placement
+        among = len(barren) + (self._barren.get(of, 0) if of else 0)
+        for request in barren:
+            request.suspicion.note_death(loss.fate, among)
+        if of is not None:
+            self._barren[of] = among
+            if len(self._barren) > REMEMBERED:
+                del self._barren[next(iter(self._barren))]
 
     def lose(self, request: InFlight, loss: Loss) -> None:
         """Its attempt is over: the next one goes on from there, if there is to be one."""

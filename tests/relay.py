@@ -1,4 +1,4 @@
-"""A TCP relay between a node and its bus, that can hold back what the node sends, and remembers what it is told."""
+"""A TCP relay between a node and its bus: it can be cut, hold back what the node sends, and tell what it was told."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -18,6 +18,8 @@ class Relay:
         self.answers = bytearray()
         """What the bus sent to the node since the trap was set."""
         self.port = 0
+        self._cut = False
+        self._ends: set[asyncio.StreamWriter] = set()
 
     @property
     def url(self) -> str:
@@ -32,15 +34,29 @@ class Relay:
         self._trap = b""
         self._open.set()
 
+    def cut(self) -> None:
+        """End all connections, and let none through until `mend`."""
+        self._cut = True
+        for end in self._ends:
+            end.close()
+
+    def mend(self) -> None:
+        self._cut = False
+
     async def until_answered(self, words: bytes) -> None:
         while words not in self.answers:
             self._heard = asyncio.Event()
             await self._heard.wait()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._cut:
+            writer.close()
+            return
         onward_reader, onward = await asyncio.open_connection("127.0.0.1", self._target_port)
+        self._ends |= {writer, onward}
         with suppress(ConnectionError, asyncio.CancelledError):
             await asyncio.gather(self._forth(reader, onward), self._back(onward_reader, writer))
+        self._ends -= {writer, onward}
         for end in (writer, onward):
             end.close()
 

@@ -84,6 +84,8 @@ class Actor:
         self.answer: Refused | None = None
         self.tasks: list[Task] = []
         self.cancelled: asyncio.Queue[Cancel] = asyncio.Queue()
+        self.played = asyncio.Event()
+        """It has played its part for a task."""
         self._group: asyncio.TaskGroup | None = None
 
     @asynccontextmanager
@@ -109,7 +111,11 @@ class Actor:
     def begin(self, task: Task) -> None:
         assert self._group is not None
         self.tasks.append(task)
-        self._group.create_task(self.play(self, task))
+        self._group.create_task(self._perform(task))
+
+    async def _perform(self, task: Task) -> None:
+        await self.play(self, task)
+        self.played.set()
 
     async def send(self, task: Task, *chunks: Chunk) -> None:
         """A frame for each, as a slow engine does."""
@@ -119,8 +125,8 @@ class Actor:
     async def start(self, task: Task) -> None:
         await self.send(task, Started(task.request, task.attempt, self.instance, NODE, self.attempt))
 
-    async def tokens(self, task: Task, ids: list[int], offset: int = 0) -> None:
-        await self.send(task, Tokens(task.request, task.attempt, 0, offset, pack_ids(ids)))
+    async def tokens(self, task: Task, ids: list[int], offset: int = 0, index: int = 0) -> None:
+        await self.send(task, Tokens(task.request, task.attempt, index, offset, pack_ids(ids)))
 
     async def end(self, task: Task, count: int, reason: FinishReason = "stop") -> None:
         usage = Usage(len(task.prompt) // 4, count)
