@@ -100,17 +100,26 @@ class Accounts:
             prompt_tokens=account.prompt_tokens if ended is None else ended.usage.prompt_tokens,
             cached_tokens=account.cached_tokens if ended is None else ended.usage.cached_tokens,
             completion_tokens=request.received if ended is None else ended.usage.completion_tokens,
-            waited_s=account.waited_s,
-            queue_s=account.queue_s,
-            first_token_s=account.first_token_s,
-            inter_token_mean_s=account.pace.mean_s,
-            inter_token_p50_s=account.pace.median_s,
-            inter_token_max_s=account.pace.longest_s if account.pace.count else None,
-            duration_s=account.duration_s,
-            engine_waited_s=timings.waited_s,
-            prefill_s=timings.prefill_s,
-            decode_s=timings.decode_s,
+            waited_s=_exact(account.waited_s),
+            queue_s=_exact(account.queue_s),
+            first_token_s=_exact_if_any(account.first_token_s),
+            inter_token_mean_s=_exact_if_any(account.pace.mean_s),
+            inter_token_p50_s=_exact_if_any(account.pace.median_s),
+            inter_token_max_s=_exact(account.pace.longest_s) if account.pace.count else None,
+            duration_s=_exact(account.duration_s),
+            engine_waited_s=_exact(timings.waited_s),
+            prefill_s=_exact(timings.prefill_s),
+            decode_s=_exact(timings.decode_s),
         )
+
+
+def _exact(seconds: float) -> float:
+    """To the microsecond: more digits say nothing, and read badly."""
+    return round(seconds, 6)
+
+
+def _exact_if_any(seconds: float | None) -> float | None:
+    return None if seconds is None else _exact(seconds)
 
 
 def _outcome(request: InFlight, end: BaseException | None) -> tuple[Outcome, str]:

@@ -14,6 +14,7 @@ from schemas.chunks import Chunk, Ended, Failed, SequenceEnded, Started, Timings
 from schemas.ids import InstanceId
 from schemas.refused import Refused
 from schemas.task import Task
+from tests.api.scrape import until, value
 from tests.api.stage import MODEL, NODE, Actor, Play, Stage, chat, ids_of, request_of, says, staged, stalls
 
 PATH = "/v1/chat/completions"
@@ -55,8 +56,7 @@ async def test_a_whole_answer(stage: Stage, records: Records) -> None:
         )
 
     async with stage.actor(play) as actor:
-        labels = {"user": "ann", "metadata": {"team": "blue"}}
-        response = await stage.http.post(PATH, json=chat(**labels))
+        response = await stage.http.post(PATH, json=chat(user="ann", metadata={"team": "blue"}))
         record = await records.get()
         (task,) = actor.tasks
     assert record.request == request_of(response)
@@ -92,15 +92,9 @@ async def test_a_stop_string_is_a_whole_answer(stage: Stage, records: Records) -
 
 @pytest.mark.parametrize("stream", [True, False])
 async def test_a_client_that_leaves(stage: Stage, records: Records, stream: bool) -> None:
-    began = asyncio.Event()
-
-    async def play(actor: Actor, task: Task) -> None:
-        await stalls("hello there")(actor, task)
-        began.set()
-
-    async with stage.actor(play) as actor:
+    async with stage.actor(stalls("hello there")) as actor:
         asking = asyncio.create_task(stage.http.post(PATH, json=chat(stream=stream)))
-        await began.wait()
+        await until(stage, "troupe_requests_open", 1, stage="decoding")
         asking.cancel()
         record = await records.get()
     assert (record.outcome, record.code, record.instances) == ("client_left", "", (actor.instance,))
@@ -173,3 +167,28 @@ def test_the_same_attempt_is_placed_once_and_another_one_is_a_move() -> None:
     for instance, attempt in (("i1", 1), ("i1", 1), ("i2", 3), ("i2", 3)):
         account.placed(InstanceId(instance), attempt)
     assert (account.instances, account.migrations) == (["i1", "i2"], 1)
+
+
+async def test_an_answer_that_moved_names_both_who_worked_on_it(stage: Stage, records: Records) -> None:
+    ids = ids_of("the quick brown fox")
+
+    async def breaks_off(actor: Actor, task: Task) -> None:
+        await actor.start(task)
+        await actor.tokens(task, ids[:2])
+
+    async def goes_on(actor: Actor, task: Task) -> None:
+        await actor.start(task)
+        await actor.tokens(task, ids[task.made[0].count :], task.made[0].count)
+        await actor.end(task, len(ids))
+
+    async with stage.actor(breaks_off, "i1") as first:
+        asking = asyncio.create_task(stage.http.post(PATH, json=chat()))
+        await until(stage, "troupe_requests_open", 1, stage="decoding")
+        async with stage.actor(goes_on, "i2") as second:
+            await stage.report(first.instance, "failed", reason="killed by signal 9")
+            assert (await asking).status_code == 200
+            record = await records.get()
+            assert await value(stage, "troupe_migrations_total", model=MODEL) == 1
+    assert (record.outcome, record.instances) == ("stop", (first.instance, second.instance))
+    assert record.attempts == 2
+    assert record.completion_tokens == len(ids)

@@ -6,14 +6,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from prometheus_client.core import Metric
 from prometheus_client.openmetrics import parser as openmetrics
-from prometheus_client.parser import text_string_to_metric_families
 
 from bus.bus import Bus
 from bus.server import Server
 from schemas.ids import InstanceId
 from schemas.node import Beat, Pulse
+from tests.api.scrape import until, value
 from tests.api.stage import MODEL, NODE, Stage, chat, ids_of, says, staged, stalls
 
 PATH = "/v1/chat/completions"
@@ -24,27 +23,6 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
 async def stage(bus: Bus) -> AsyncIterator[Stage]:
     async with staged(bus) as stage:
         yield stage
-
-
-async def scraped(stage: Stage) -> dict[str, Metric]:
-    response = await stage.http.get("/metrics")
-    assert response.status_code == 200
-    assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
-    return {family.name: family for family in text_string_to_metric_families(response.text)}
-
-
-async def value(on: Stage, name: str, **labels: str) -> float:
-    """Of the one sample that has these labels among its own; 0 when there is none."""
-    samples = [sample for family in (await scraped(on)).values() for sample in family.samples]
-    found = [s for s in samples if s.name == name and labels.items() <= s.labels.items()]
-    assert len(found) <= 1, found
-    return found[0].value if found else 0.0
-
-
-async def until(on: Stage, name: str, wanted: float, **labels: str) -> None:
-    async with asyncio.timeout(10):
-        while await value(on, name, **labels) != wanted:
-            pass
 
 
 def documented() -> set[str]:
