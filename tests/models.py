@@ -12,6 +12,21 @@ END = 0
 """Id of `<|end|>`, the only token that ends an answer of a random model."""
 TEMPLATE = "{% for message in messages %}<|start|>{{ message.content }}<|end|>{% endfor %}<|start|>"
 
+TOOL_TEMPLATE = """\
+{%- if tools %}{{- '<|start|>tools' }}{% for tool in tools %}{{- tool.function | tojson }}{% endfor %}{{- '<|end|>' }}
+{%- endif %}
+{%- for message in messages %}
+{{- '<|start|>' + message.role + ': ' + (message.content or '') }}
+{%- for call in message.tool_calls or [] %}
+{{- '<tool_call>\\n{"name": "' + call.function.name + '", "arguments": ' }}
+{{- call.function.arguments | tojson + '}\\n</tool_call>' }}
+{%- endfor %}
+{{- '<|end|>' }}
+{%- endfor %}
+{{- '<|start|>' }}{% if enable_thinking | default(false) %}{{- '<think>\\n' }}{% endif %}
+"""
+"""In the manner of Hermes: calls in `<tool_call>`; with `enable_thinking` the prompt ends within a thought."""
+
 
 def make_random_llama(
     folder: Path,
@@ -21,18 +36,22 @@ def make_random_llama(
     heads: int = 4,
     context: int = 2048,
     seed: int = 0,
+    template: str = TEMPLATE,
 ) -> Path:
-    """A llama of random float32 weights in `folder`, with a byte-level tokenizer of `vocab` >= 260 tokens."""
+    """A llama of random float32 weights in `folder`, with a byte-level tokenizer of `vocab` >= 260 tokens.
+
+    With `TOOL_TEMPLATE` it is one that was made for tools; what a grammar does not force, it does not call.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     config = llama_config(hidden, layers, vocab, heads, context)
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer(vocab)))
-    template = {
-        "chat_template": TEMPLATE,
+    settings = {
+        "chat_template": template,
         "eos_token": "<|end|>",
         "tokenizer_class": "PreTrainedTokenizerFast",
     }
-    (folder / "tokenizer_config.json").write_text(json.dumps(template))
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     save_safetensors(folder / "model.safetensors", random_weights(hidden, layers, vocab, heads, seed))
     return folder
 
