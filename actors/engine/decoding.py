@@ -1,6 +1,7 @@
 """The rows that decode together: one step gives each of them a token; between steps they join and leave."""
 
 from collections.abc import Sequence
+from time import perf_counter
 
 import mlx.core as mx
 from msgspec import Struct
@@ -40,6 +41,8 @@ class Decoding:
         self._sampler: Sampler | None = None
         self._drawn: Drawn | None = None
         self._soiled = False
+        self.step_s = 0.0
+        """How long a step takes, of late."""
 
     @property
     def rows(self) -> list[Row]:
@@ -62,15 +65,19 @@ class Decoding:
         self._seat(list(joining))
         if not any(self._rows):
             return chunks
+        began = perf_counter()
         if self._drawn is None:
             chunks += self._draw(mx.array([row.ids[-1] if row else 0 for row in self._rows]))
-        return chunks + self._read(go_on=self._ahead)
+        chunks += self._read(go_on=self._ahead)
+        self.step_s = 0.8 * self.step_s + 0.2 * (perf_counter() - began)
+        return chunks
 
     def _dismiss(self, keep_seats: bool) -> None:
         """Rows that are over leave; their seats are kept for others, or closed."""
         leaving = [seat for seat, row in enumerate(self._rows) if row is not None and row.over]
         for seat in leaving:
             self._rows[seat] = None
+            self._batch.leave(seat)
             self._sampler = None
         if None in self._rows and not (keep_seats and self._batch.reseats and not self._soiled):
             kept = [seat for seat, row in enumerate(self._rows) if row is not None]

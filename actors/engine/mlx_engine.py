@@ -88,13 +88,13 @@ class MlxEngine:
     def _fit(self, loaded: LoadedModel) -> None:
         """On a GPU a token ahead; on a CPU compiled steps, where they give the same logits."""
         on_cpu = loaded.on_cpu
-        self._make_cache: partial[Cache] = partial(make_prompt_cache, loaded.model)
-        make_batch, many = fitting(loaded.model, self._make_cache, on_cpu)
+        make_cache: partial[Cache] = partial(make_prompt_cache, loaded.model)
+        make_batch, many = fitting(loaded.model, make_cache, on_cpu)
         batch = make_batch()
         self.compiled = isinstance(batch, RingBatch)
         self.slots = (self._limits.slots or (CPU_SLOTS if on_cpu else GPU_SLOTS)) if many else 1
         self._decoding = Decoding(batch, loaded.vocabulary, ahead=not on_cpu)
-        self._prefill = Prefill(loaded.model, CPU_PREFILL_CHUNK if on_cpu else GPU_PREFILL_CHUNK)
+        self._prefill = Prefill(loaded.model, make_cache, CPU_PREFILL_CHUNK if on_cpu else GPU_PREFILL_CHUNK)
 
     def warm(self) -> None:
         """Runs short and longer prompts, alone and together, so that all kernels were used once."""
@@ -159,7 +159,7 @@ class MlxEngine:
         self._answers = [answer for answer in self._answers if not answer.over]
         self._admit()
         chunks, self._chunks = self._chunks, []
-        joining, read = self._prefill.step(decoding=self._decoding.occupied)
+        joining, read = self._prefill.step(len(self._decoding.rows), self._decoding.step_s)
         chunks += read
         chunks += self._decode(joining)
         self._answers = [answer for answer in self._answers if not answer.over]
@@ -213,7 +213,7 @@ class MlxEngine:
             self._chunks += answer.fail(*failure(error))
         left = [row for row in rows if not row.over]
         if left:
-            self._prefill.add(left, self._make_cache())
+            self._prefill.add(left)
 
     def _prepare(self, row: Row) -> list[Chunk]:
         """What must be known before the first draw; earlier attempts may have left nothing to do."""

@@ -49,6 +49,9 @@ class PlainBatch:
             self._settle()
         self.seats = len(seats)
 
+    def leave(self, seat: int) -> None:
+        """Its seat is closed at once."""
+
     def step(self, tokens: mx.array) -> tuple[mx.array, mx.array]:
         logits = self._model(tokens[:, None], self._caches)[:, -1, :]
         return pick(logits), logits

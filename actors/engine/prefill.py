@@ -1,10 +1,12 @@
 """Prompts that are read, a chunk in each step, so that nobody who decodes waits long, nor a short prompt for a long one."""
 
 import copy
+from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
 import mlx.core as mx
+from mlx_lm.models.cache import KVCache
 from msgspec import Struct
 
 from actors.engine.arrays import evaluate
@@ -15,7 +17,9 @@ from actors.engine.row import Row
 from schemas.chunks import Chunk, Prefilled
 
 WAIT_S = 0.05
-"""How long one who decodes may wait for a chunk of somebody else's prompt; seconds."""
+"""Longest that those who decode may wait for a chunk of somebody else's prompt; seconds."""
+WAIT_STEPS = 1.5
+"""And, unless many more wait than decode, no longer than so many of their own steps."""
 ALONE_S = 0.25
 """How long a chunk may take while nobody decodes: cancels and shorter prompts wait as long."""
 FEWEST = 16
@@ -34,6 +38,13 @@ class Reading:
         shared = min(len(row.ids) - 1 for row in rows)
         self.until = shared if len(rows) == 1 else min(shared, max(rows[0].prompt, read))
         self._began = read
+        self._at_once = True
+        self.alone = False
+        """To be read without others: beside them something failed."""
+
+    @property
+    def untouched(self) -> bool:
+        return self.read == 0 and not self.alone
 
     @property
     def left(self) -> int:
@@ -52,10 +63,15 @@ class Reading:
         return [Prefilled(task.request, task.attempt, self.read, len(last))]
 
     def go_on(self, model: Any, tokens: int) -> None:
-        begin, self.read = self.read, min(self.read + tokens, self.until)
-        self._at_once = begin == self._began and self.read == self.until
-        model(mx.array([self.rows[0].ids[begin : self.read]]), self.cache)
+        begin = self.read
+        model(mx.array([self.rows[0].ids[begin : begin + tokens]]), self.cache)
         evaluate([layer.state for layer in self.cache])
+        self.note(tokens)
+
+    def note(self, tokens: int) -> None:
+        """So many more are read."""
+        self._at_once = self.read == self._began and tokens == self.left
+        self.read += tokens
 
     def fork(self) -> tuple[list[Joining], list["Reading"]]:
         """Rows that are ready, and those that have something of their own to read: what earlier attempts made."""
@@ -81,9 +97,11 @@ class Pace(Struct):
 class Prefill:
     """All prompts that are being read."""
 
-    def __init__(self, model: Any, most: int) -> None:
+    def __init__(self, model: Any, make_cache: Callable[[], Cache], most: int) -> None:
         self._model = model
+        self._make_cache = make_cache
         self._pace = Pace(most)
+        self._plain = all(type(layer) is KVCache for layer in make_cache())
         self._readings: list[Reading] = []
         self._turn = 0
 
@@ -91,42 +109,83 @@ class Prefill:
     def rows(self) -> int:
         return sum(len(reading.rows) for reading in self._readings)
 
-    def add(self, rows: list[Row], cache: Cache, read: int = 0) -> None:
-        self._readings.append(Reading(rows, cache, read))
+    def add(self, rows: list[Row], cache: Cache | None = None, read: int = 0) -> None:
+        self._readings.append(Reading(rows, cache or self._make_cache(), read))
 
-    def step(self, decoding: bool) -> tuple[list[Joining], list[Chunk]]:
-        """One chunk's worth of prompts: a part of one, or several short ones."""
+    def step(self, decoding: int, step_s: float) -> tuple[list[Joining], list[Chunk]]:
+        """One chunk's worth of prompts, beside `decoding` rows whose steps take `step_s`: a part of one, or several."""
         self._readings = [reading for reading in self._readings if not reading.over]
         ready: list[Joining] = []
         chunks: list[Chunk] = []
-        budget = self._pace.tokens(WAIT_S if decoding else ALONE_S)
+        budget = self._pace.tokens(self._seconds(decoding, step_s))
         while budget > 0 and self._readings:
-            reading = self._next()
-            part = min(budget, reading.left)
-            budget -= max(part, 1)
+            group = self._next(budget)
             try:
-                self._read(reading, part)
+                budget -= self._read(group, budget)
             except REQUEST_ERRORS as error:
-                chunks += reading.rows[0].answer.fail(*failure(error))
-                self._readings.remove(reading)
+                chunks += self._fail(group, error)
                 continue
-            if part:
+            for reading in group:
                 chunks += reading.sign_of_life()
-            if reading.left == 0:
-                ready += self._leave(reading)
+                if reading.left == 0:
+                    ready += self._leave(reading)
         return ready, chunks
 
-    def _next(self) -> Reading:
-        self._turn += 1
-        if self._turn % OLDEST_EVERY == 0:
-            return self._readings[0]
-        return min(self._readings, key=lambda reading: reading.left)
+    def _seconds(self, decoding: int, step_s: float) -> float:
+        if not decoding:
+            return ALONE_S
+        if self.rows >= 2 * decoding:
+            return WAIT_S
+        return min(WAIT_S, WAIT_STEPS * step_s)
 
-    def _read(self, reading: Reading, tokens: int) -> None:
+    def _next(self, budget: int) -> list[Reading]:
+        """The shortest, or the oldest in its turn; short ones that nobody has begun are read side by side."""
+        self._turn += 1
+        first = min(self._readings, key=lambda reading: reading.left)
+        if self._turn % OLDEST_EVERY == 0:
+            first = self._readings[0]
+        if not (self._plain and first.untouched and 0 < first.left <= budget // 2):
+            return [first]
+        alike = [
+            reading
+            for reading in self._readings
+            if reading is not first and reading.untouched and 0.8 <= reading.left / first.left <= 1.25
+        ]
+        longest = max(reading.left for reading in (first, *alike))
+        return [first, *alike[: budget // longest - 1]]
+
+    def _read(self, group: list[Reading], budget: int) -> int:
+        """Tokens that were read."""
+        tokens = min(budget, sum(reading.left for reading in group))
         if tokens:
             began = perf_counter()
-            reading.go_on(self._model, tokens)
+            if len(group) == 1:
+                group[0].go_on(self._model, tokens)
+            else:
+                self._read_together(group)
             self._pace.note(tokens, perf_counter() - began)
+        return max(tokens, 1)
+
+    def _read_together(self, group: list[Reading]) -> None:
+        """Whole prompts from their start: what pads the shorter ones comes after them, where nothing looks at it."""
+        longest = max(reading.left for reading in group)
+        ids = [reading.rows[0].ids[: reading.left] for reading in group]
+        cache = self._make_cache()
+        self._model(mx.array([line + [0] * (longest - len(line)) for line in ids]), cache)
+        evaluate([layer.state for layer in cache])
+        for at, reading in enumerate(group):
+            for own, shared in zip(reading.cache, cache, strict=True):
+                own.keys, own.values = shared.keys[at : at + 1], shared.values[at : at + 1]
+                own.offset = reading.left
+            reading.note(reading.left)
+
+    def _fail(self, group: list[Reading], error: BaseException) -> list[Chunk]:
+        if len(group) > 1:  # it may have been one of them, or all together
+            for reading in group:
+                reading.alone = True
+            return []
+        self._readings.remove(group[0])
+        return [chunk for reading in group for chunk in reading.rows[0].answer.fail(*failure(error))]
 
     def _leave(self, reading: Reading) -> list[Joining]:
         ready, others = reading.fork()

@@ -1,9 +1,10 @@
 """Rows that decode together in a compiled step, for models whose layers all have plain key-value caches.
 
-The step is traced once for each (rows, capacity) and then replayed without Python: on a CPU, where small models are
+The step is traced once for each (rows, places that it looks at) and then replayed without Python: on a CPU, where small models are
 all overhead, 1.1 to 2 times as fast. Keys and values of all rows lie in [rows, heads, capacity, width] arrays that
 are written in place. Attention does not care where in them a token lies, so all rows share one place to write,
 which goes round and round: a row's tokens lie in the `offset` places behind it. Nothing moves when others join.
+While it has not gone round, places that nobody has written yet are not looked at.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,11 +18,15 @@ from actors.engine.sampler import likeliest
 
 GROWTH = 256
 """Capacities are multiples of this, as mlx-lm's."""
+FINE = 64
+"""And what a step looks at is a multiple of this, as long as that is little."""
 
 Arrays = list[mx.array]
 Cache = Sequence[Any]
 """One of mlx-lm's caches for each layer, of one row."""
-Replay = Callable[[mx.array, mx.array, mx.array, Arrays, Arrays], Any]
+Replay = Callable[[mx.array, mx.array, mx.array, mx.array, Arrays, Arrays], Any]
+SLACK = 128
+"""Places that must be free for the rows to be moved to the front instead of going round."""
 
 
 class Batch(Protocol):
@@ -47,6 +52,10 @@ class Batch(Protocol):
         """Only these seats, which move together."""
         ...
 
+    def leave(self, seat: int) -> None:
+        """Nobody listens to this seat any more; it stays until it is put or not kept."""
+        ...
+
     def step(self, tokens: mx.array) -> tuple[mx.array, mx.array]:
         """[seats] likeliest next tokens and [seats, vocabulary] logits after [seats] tokens; lazy."""
         ...
@@ -62,37 +71,43 @@ class Batch(Protocol):
 class RingCache:
     """One layer's keys and values while a step is traced; the place and the offsets are arrays."""
 
-    def __init__(self, keys: mx.array, values: mx.array, place: mx.array, offset: mx.array) -> None:
+    def __init__(
+        self, keys: mx.array, values: mx.array, places: mx.array, place: mx.array, offset: mx.array
+    ) -> None:
         self.keys = keys
         self.values = values
         self.offset = offset
         """[rows] tokens that each row has already."""
+        self._places = places
         self._place = place
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
         self.keys = mx.slice_update(self.keys, keys, self._place, axes=(2,))
         self.values = mx.slice_update(self.values, values, self._place, axes=(2,))
-        return self.keys, self.values
+        seen = self._places.shape[0]
+        return self.keys[:, :, :seen], self.values[:, :, :seen]
 
     def make_mask(self, length: int, return_array: bool = False, window_size: int | None = None) -> mx.array:
-        """[rows, 1, 1, capacity] booleans; `return_array` is mlx-lm's, and true always."""
+        """[rows, 1, 1, places] booleans; `return_array` is mlx-lm's, and true always."""
         del return_array
         if length != 1 or window_size is not None:
             raise NotImplementedError("only one token at a time over the whole past")
-        capacity = self.keys.shape[2]
-        age = (self._place - mx.arange(capacity)) % capacity
+        age = (self._place - self._places) % self.keys.shape[2]
         return (age[None] <= self.offset[:, None])[:, None, None, :]
 
 
 def compiled(model: Any) -> Replay:
     """The step of `model` as a function of arrays alone."""
 
-    def step(tokens: mx.array, place: mx.array, offset: mx.array, keys: Arrays, values: Arrays) -> Any:
-        caches = [RingCache(key, value, place, offset) for key, value in zip(keys, values, strict=True)]
+    def step(
+        tokens: mx.array, places: mx.array, place: mx.array, offset: mx.array, keys: Arrays, values: Arrays
+    ) -> Any:
+        layers = zip(keys, values, strict=True)
+        caches = [RingCache(key, value, places, place, offset) for key, value in layers]
         logits = model(tokens[:, None], caches)[:, -1, :]
         place = (place + 1) % keys[0].shape[2]
-        layers = [cache.keys for cache in caches], [cache.values for cache in caches]
-        return likeliest(logits), logits, place, offset + 1, *layers
+        written = [cache.keys for cache in caches], [cache.values for cache in caches]
+        return likeliest(logits), logits, place, offset + 1, *written
 
     return mx.compile(step)
 
@@ -113,6 +128,7 @@ class RingBatch:
         self._values: Arrays = []
         self._lengths: list[int] = []
         self._capacity = 0
+        self._places = mx.zeros(0)
         self._moved(0)
 
     @property
@@ -154,7 +170,7 @@ class RingBatch:
         self._lengths = [length]
         self._moved(length % self._capacity)
         if length == self._capacity:
-            self._resize(self._capacity + GROWTH)
+            self._resize(self._capacity + GROWTH, length)
 
     def _ring(self, cache: Cache, length: int) -> tuple[Arrays, Arrays]:
         layers = [_filled(layer, empty) for layer, empty in zip(cache, self._widths, strict=True)]
@@ -182,26 +198,39 @@ class RingBatch:
         )
         needed = _round_up(max(self._lengths) + 1)
         if needed < self._capacity:
-            self._resize(needed)
+            self._resize(needed, max(self._lengths))
         self._moved(self._place)
         evaluate(self._keys, self._values)
 
+    def leave(self, seat: int) -> None:
+        self._lengths[seat] = 0
+
     def step(self, tokens: mx.array) -> tuple[mx.array, mx.array]:
-        self._make_room(max(self._lengths) + 1)
+        longest = max(self._lengths)
+        self._make_room(longest + 1)
+        if self._place == 0 and 0 < longest <= self._capacity - SLACK:
+            self._resize(self._capacity, longest)
+        places = self._visible(self._place + 1 if longest <= self._place else self._capacity)
         self._lengths = [length + 1 for length in self._lengths]
         self._place = (self._place + 1) % self._capacity
         best, logits, self._place_array, self._offsets, self._keys, self._values = self._replay(
-            tokens, self._place_array, self._offsets, self._keys, self._values
+            tokens, places, self._place_array, self._offsets, self._keys, self._values
         )
         return best, logits
 
+    def _visible(self, places: int) -> mx.array:
+        """The first places, no fewer than these: few sizes, as the step is traced for each."""
+        seen = min(self._capacity, _round_up(places, FINE if places <= GROWTH * 2 else GROWTH))
+        if self._places.shape[0] != seen:
+            self._places = mx.arange(seen)
+        return self._places
+
     def _make_room(self, length: int) -> None:
         if length > self._capacity:
-            self._resize(_round_up(length))
+            self._resize(_round_up(length), self._capacity)
 
-    def _resize(self, capacity: int) -> None:
-        """The latest tokens of the rows in order from place 0 on, as many as have room."""
-        kept = min(self._capacity, capacity - 1)
+    def _resize(self, capacity: int, kept: int) -> None:
+        """The latest `kept` tokens of the rows in order from place 0 on, and room behind them."""
         self._keys = [_straight(layer, self._place, kept, capacity) for layer in self._keys]
         self._values = [_straight(layer, self._place, kept, capacity) for layer in self._values]
         self._capacity = capacity
@@ -220,8 +249,8 @@ class RingBatch:
         return row
 
 
-def _round_up(length: int) -> int:
-    return -(-length // GROWTH) * GROWTH
+def _round_up(length: int, multiple: int = GROWTH) -> int:
+    return -(-length // multiple) * multiple
 
 
 def _filled(layer: Any, empty: tuple[mx.array, mx.array]) -> tuple[mx.array, mx.array]:

@@ -280,3 +280,27 @@ def test_a_smaller_context_may_be_asked_for(llama: Path) -> None:
     failed = run(small, a_task(max_tokens=4))[-1]
     assert isinstance(failed, Failed) and "context of 8 tokens" in failed.reason
     assert len(ids(small, max_tokens=3)) == 3
+
+
+def test_a_prompt_that_fails_beside_others_fails_alone(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from actors.engine.prefill import Prefill, Reading
+
+    def together(*_: Any) -> Any:
+        raise RuntimeError("too many at once")
+
+    whole = Reading.go_on
+
+    def breaks(reading: Reading, model: Any, tokens: int) -> None:
+        if reading.rows[0].answer.task.request == "bad":
+            raise MemoryError("no more")
+        whole(reading, model, tokens)
+
+    undisturbed = ids(engine)
+    monkeypatch.setattr(Prefill, "_read_together", together)
+    monkeypatch.setattr(Reading, "go_on", breaks)
+    chunks = run(engine, a_task(), a_task(request="bad"), a_task(request="r2"))
+    failed = [chunk for chunk in chunks if isinstance(chunk, Failed)]
+    assert [(chunk.request, chunk.code) for chunk in failed] == [("bad", "out_of_memory")]
+    assert tokens(chunks) == tokens(chunks, "r2") == undisturbed
