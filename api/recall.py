@@ -8,6 +8,7 @@ import structlog
 
 from api.request import InFlight
 from bus.bus import Bus
+from bus.errors import BusError
 from bus.reader import Reader, Stored
 from bus.streams import Streams
 from schemas.ids import ApiId, RequestId
@@ -59,12 +60,13 @@ class Recall:
         reader = Reader(self._bus.connection, self._stream, self._subject, after=0)
         try:
             async with asyncio.timeout(DEADLINE_S), aclosing(reader.items()) as items:
+                await self._bus.mend_streams()  # it is in memory, and the server may be a new one
                 async for item in items:
                     if item == "caught_up":
                         break
                     if isinstance(item, Stored):
                         frames += 1
                         self._take(item.payload, item.subject)
-        except TimeoutError:
+        except (TimeoutError, BusError):
             log.warning("chunks.gone", frames=frames)
         return frames

@@ -48,7 +48,7 @@ class EventStream:
             try:
                 async for data in events:
                     await self._send(send, data)
-            except (ApiError, BusError) as failure:
+            except Exception as failure:  # noqa: BLE001  # a cut line would tell the client nothing; it is logged
                 await self._fail(send, from_exception(failure))
                 return
         await self._send(send, b"", last=True)

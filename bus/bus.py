@@ -78,6 +78,13 @@ class Bus:
             raise BusAway(f"the bus at {public(url)} went away while its streams were looked at") from failure
         return cls(connection, cluster, node, lease_ttl_s)
 
+    async def mend_streams(self) -> None:
+        """Make what is missing: a stream in memory is lost with its server. Raises `BusAway`."""
+        try:
+            await make_streams(self.connection.jetstream, self.cluster)
+        except (NatsError, TimeoutError) as failure:
+            raise BusAway("the bus went away while its streams were looked at") from failure
+
     @property
     def connected(self) -> bool:
         return self.connection.up

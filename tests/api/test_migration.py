@@ -296,6 +296,7 @@ async def test_what_is_silent_after_the_bus_came_back_is_tried_again(bus: Bus, n
             await nats_server.start()
 
         assert await streamed(stage, Once(SOME, restart_bus)) == TEXT
+        await bus.connection.jetstream.stream_info("troupe_out")  # in memory: it was made again
 
 
 # Tasks that wait
