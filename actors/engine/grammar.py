@@ -13,6 +13,7 @@ tokens are never allowed, except those that a Lark grammar names (`<|tool|>`, `<
 """
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,8 @@ from schemas.task import Grammar
 
 __all__ = ["Constraint", "GrammarError", "Grammars"]
 
-COMPILED = 64
-"""Compiled grammars that are kept for the next request with the same."""
+COMPILED = 32
+"""Compiled grammars that are kept for the next request with the same; one has some MB at most."""
 JSON_DEFAULTS: Any = {"whitespace_pattern": r"[\x20\x0A\x0D\x09]{1,40}"}
 """As much white space as an indented line begins with, not more: small models fall into endless spaces."""
 
@@ -44,6 +45,11 @@ class Grammars:
         """At position 0 of an answer that ends with one of `stop_ids`; raises `GrammarError`."""
         matcher = self._compiled(grammar).deep_copy()
         return Constraint(matcher, self._tokens[1], self._vocabulary, stop_ids)
+
+    def prepare(self) -> None:
+        """Build the tokens' table, so that no first request waits for it: a second, with 150,000 tokens."""
+        with suppress(GrammarError):  # it is the request's to hear of it
+            _ = self._tokens
 
     @cached_property
     def _tokens(self) -> tuple[LLTokenizer, int]:

@@ -1,8 +1,8 @@
 """What a grammar may cost: checked before it is compiled, because llguidance itself would take seconds, or crash.
 
 Measured with llguidance 1.9.1 and a vocabulary of 1,024: a chain of 10,000 rules or `$ref`s overflows its stack
-(2,000 do not), `multipleOf: 999983` takes 5 s and 400 MB (9,999: 17 ms). Its own limits hold the rest: they make
-100-fold nested repetitions end after 80 ms instead of 700.
+(2,000 do not), `multipleOf: 999983` takes 5 s and 400 MB (9,999: 17 ms), an object of 6,000 properties 6 s (1,500:
+0.25). Its own limits hold the rest: 100-fold nested repetitions end after 90 ms and 11 MB instead of 700 and 200.
 """
 
 import json
@@ -16,12 +16,15 @@ from llguidance import LLParserLimits
 
 from schemas.task import Grammar
 
-LIMITS = LLParserLimits(initial_lexer_fuel=200_000, max_lexer_states=50_000, verbose_errors=False)
+LIMITS = LLParserLimits(initial_lexer_fuel=100_000, max_lexer_states=50_000, verbose_errors=False)
 MAX_SOURCE_CHARS = 256 * 1024
 MAX_RULES = 2000
 """Lines of Lark, and `$ref`s."""
 MAX_MULTIPLE = 10_000
 """Least common multiple of all `multipleOf`, as whole numbers of their smallest digit."""
+
+MAX_PROPERTIES = 1000
+"""Of one object; several may have as many as cost the same: it grows with the square."""
 
 _DECODER = json.JSONDecoder(parse_float=Decimal, parse_int=Decimal)
 _EMBEDDED = re.compile(r"%json\s*")
@@ -70,6 +73,11 @@ def _objects(root: Any) -> Iterator[dict[str, Any]]:
 def _check_schemas(parts: list[dict[str, Any]]) -> None:
     if sum("$ref" in part for part in parts) > MAX_RULES:
         raise GrammarError(f"The JSON schema has more than {MAX_RULES} '$ref'.")
+    sizes = [len(cast("dict[str, Any]", part["properties"])) for part in parts if _has_properties(part)]
+    if sum(size**2 for size in sizes) > MAX_PROPERTIES**2:
+        raise GrammarError(
+            f"The JSON schema has too many properties: {max(sizes)} in its largest object, {sum(sizes)} in all."
+        )
     steps = [part["multipleOf"] for part in parts if isinstance(part.get("multipleOf"), Decimal)]
     for step in steps:
         if not step.is_finite() or step <= 0:
@@ -77,6 +85,10 @@ def _check_schemas(parts: list[dict[str, Any]]) -> None:
     if math.lcm(*map(_whole, steps)) > MAX_MULTIPLE:
         named = ", ".join(str(step) for step in steps)
         raise GrammarError(f"The JSON schema's 'multipleOf' ({named}) is too much to keep to.")
+
+
+def _has_properties(part: dict[str, Any]) -> bool:
+    return isinstance(part.get("properties"), dict)
 
 
 def _whole(step: Decimal) -> int:

@@ -1,6 +1,5 @@
 """A model's tokens as llguidance wants them: the bytes that each adds to the answer, and which are control tokens."""
 
-import json
 import re
 from collections.abc import Callable
 from functools import cached_property
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from llguidance import LLTokenizer, TokenizerWrapper
+from msgspec import Struct, json
 from tokenizers import Tokenizer
 
 MARK = "\x02"
@@ -31,10 +31,10 @@ class TokenTable:
 
     bos_token_id = None
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, decoder: dict[str, Any] | None) -> None:
         vocabulary = tokenizer.get_vocab(with_added_tokens=True)
         special = {at for at, token in tokenizer.get_added_tokens_decoder().items() if token.special}
-        spelling = _spelling(json.loads(tokenizer.to_str())["decoder"])
+        spelling = _spelling(decoder)
         self.eos_token_id = max(vocabulary.values()) + 1
         self.special_token_ids = [*special, self.eos_token_id]
         self.tokens = [b""] * self.eos_token_id + [b"<|troupe:the-answer-may-end|>"]
@@ -76,6 +76,12 @@ class TokenTable:
         return {piece: at for at, piece in enumerate(self.tokens) if at not in special}
 
 
+class Decoding(Struct):
+    """Of a tokenizer.json, what tells how tokens are spelt."""
+
+    decoder: dict[str, Any] | None = None
+
+
 def read_token_table(path: Path) -> tuple[LLTokenizer, int]:
     """The tokens of a tokenizer.json, and the id that says that the answer may end; raises OSError, ValueError."""
     source = path.read_text()
@@ -83,7 +89,7 @@ def read_token_table(path: Path) -> tuple[LLTokenizer, int]:
         tokenizer = Tokenizer.from_str(source)
     except Exception as error:  # tokenizers raises nothing narrower
         raise UnknownTokens(str(error)) from error
-    table = TokenTable(tokenizer)
+    table = TokenTable(tokenizer, json.decode(source, type=Decoding).decoder)
     return LLTokenizer(TokenizerWrapper(table)), table.eos_token_id
 
 

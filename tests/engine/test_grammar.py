@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -276,11 +277,23 @@ def nested(depth: int) -> str:
         (schema({"type": "integer", "multipleOf": 999_983}), "999983"),
         (schema({"allOf": [{"multipleOf": 997}, {"multipleOf": 9.91}]}), r"997.*too much"),
         (schema({"multipleOf": 1e300}), "too much"),
+        (schema({"properties": {f"p{at}": {} for at in range(1001)}}), "1001 in its largest object"),
         (lark('start: %json {"multipleOf": 999983}'), "999983"),
         (Grammar(kind="json_schema", source=nested(400)), "recursion limit"),
         (Grammar(kind="json_schema", source=nested(20_000)), "too deeply"),
     ],
-    ids=["long", "rules", "refs", "multiple", "multiples", "huge", "embedded", "deep", "deeper"],
+    ids=[
+        "long",
+        "rules",
+        "refs",
+        "multiple",
+        "multiples",
+        "huge",
+        "properties",
+        "embedded",
+        "deep",
+        "deeper",
+    ],
 )
 def test_what_would_take_the_runner_down_is_refused(grammars: Grammars, grammar: Grammar, says: str) -> None:
     with pytest.raises(GrammarError, match=says):
@@ -292,6 +305,23 @@ def test_the_longest_chains_that_are_taken_compile(grammars: Grammars) -> None:
     grammars.begin(
         lark("".join(f"a{at}: a{at + 1}\n" for at in range(1990)) + 'a1990: "x"\nstart: a0')
     ).mask()
+
+
+def test_a_large_schema_is_taken(grammars: Grammars) -> None:
+    choices = {"enum": [f"value {at}" for at in range(500)]}
+    groups = {
+        f"g{at}": {"type": "object", "properties": {f"p{key}": {} for key in range(40)}} for at in range(40)
+    }
+    grammars.begin(schema({"type": "object", "properties": {**groups, "choices": choices}})).mask()
+
+
+def test_what_is_prepared_is_not_read_again(tmp_path: Path) -> None:
+    shutil.copy(FOLDER / "tokenizer.json", tmp_path)
+    prepared = Grammars(tmp_path, VOCABULARY)
+    prepared.prepare()
+    (tmp_path / "tokenizer.json").unlink()
+    prepared.begin(regex("a"))
+    Grammars(tmp_path, VOCABULARY).prepare()  # no tokenizer: the first request says so
 
 
 def test_a_grammar_that_becomes_too_much_fails_its_own_answer(grammars: Grammars) -> None:
