@@ -1,27 +1,50 @@
-"""Ids to what a client is shown: text, cut at stop strings, and log-probabilities beside it."""
+"""Ids to what a client is shown: text, cut at stop strings, read for thoughts and calls, log-probabilities beside it."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 from api.alignment import Alignment, Shown
+from api.answer_events import AnswerEvent, CallArguments, CallBegan
+from api.answer_reader import AnswerReader
 from api.detokenizer import Detokenizer
 from api.stop import StopStrings
-from schemas.chunks import TokenLogprobs
+from schemas.chunks import FinishReason, TokenLogprobs
+
+Finish = Literal["stop", "length", "tool_calls"]
 
 
 class Answer:
-    """The text of one sequence, a piece at a time."""
+    """The words of one sequence, a piece at a time."""
 
-    def __init__(self, detokenizer: Detokenizer, stops: tuple[str, ...], *, aligned: bool = False) -> None:
+    def __init__(
+        self,
+        detokenizer: Detokenizer,
+        stops: tuple[str, ...],
+        *,
+        aligned: bool = False,
+        reader: AnswerReader | None = None,
+        one_call: bool = False,
+    ) -> None:
+        self.reader = reader
         self._detokenizer = detokenizer
         self._stops = StopStrings(stops) if stops else None
         self._alignment = Alignment() if aligned else None
-        self.over = False
+        self._one_call = one_call
         self._shown: list[Shown] = []
 
     @property
     def stopped(self) -> bool:
-        """A stop string is complete: nothing that follows is wanted."""
+        """A stop string is complete, or the only call: nothing that follows is wanted."""
+        return self._cut or (self._one_call and self._called)
+
+    @property
+    def _cut(self) -> bool:
         return self._stops is not None and self._stops.hit is not None
+
+    @property
+    def _called(self) -> bool:
+        tools = self.reader.tools if self.reader else None
+        return tools is not None and tools.called
 
     def add(self, ids: Sequence[int], logprobs: Sequence[TokenLogprobs] = ()) -> str:
         """The text that is certain now that `ids` have come; `logprobs`: one for each, when `aligned`."""
@@ -39,14 +62,30 @@ class Answer:
 
     def end(self) -> str:
         """What was held back, now that nothing follows."""
-        self.over = True
         held = text = self._detokenizer.end()
         if self._stops is not None:
             text = self._stops.add(held) + self._stops.end()
         if self._alignment is not None:
             self._alignment.grew(len(held))
-            self._shown += self._alignment.sent(len(text)) + self._alignment.end(cut=self.stopped)
+            self._shown += self._alignment.sent(len(text)) + self._alignment.end(cut=self._cut)
         return text
+
+    def read(self, reader: AnswerReader, text: str, *, last: bool) -> list[AnswerEvent]:
+        """What `text` is to the client; `last`: nothing follows it."""
+        events = reader.add(text)
+        if last and not (self._one_call and self._called):
+            events += reader.end()
+        return [event for event in events if not self._unwanted(event)]
+
+    def _unwanted(self, event: AnswerEvent) -> bool:
+        return self._one_call and isinstance(event, CallBegan | CallArguments) and event.index > 0
+
+    def finish(self, reason: FinishReason) -> Finish:
+        """Why it ended, in OpenAI's words."""
+        calls = self.reader is not None and self.reader.tools is not None and self.reader.tools.calls > 0
+        if reason == "length" and not self.stopped:
+            return "length"
+        return "tool_calls" if calls else "stop"
 
     def shown(self) -> list[Shown]:
         """Tokens whose text was sent since the last look; none unless the answer is `aligned`."""

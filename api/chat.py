@@ -13,8 +13,8 @@ from api.chat_parameters import chat_wish, read_chat
 from api.chat_writer import ChunkWriter, whole
 from api.choice import put_together
 from api.context import Context
-from api.prompt import ChatPrompt
 from api.sse import DONE, EventStream, Whole, comment
+from api.tool_parameters import chat_prompt
 from api.wish import Wish
 from schemas.chat import ChatRequest
 from schemas.ids import RequestId, new_request_id
@@ -45,7 +45,7 @@ async def stream(
     """Events: comments while there is nothing, the roles, the words, the ends."""
     with context.generations.begun(request_id, wish) as generation:
         writer: ChunkWriter | None = None
-        async with aclosing(context.generations.pieces(generation, ChatPrompt(chat.messages))) as news:
+        async with aclosing(context.generations.pieces(generation, chat_prompt(chat))) as news:
             async for pieces, remark, last in news:
                 if not pieces and not last:
                     yield comment(remark)
@@ -62,6 +62,6 @@ async def stream(
 async def answer(context: Context, chat: ChatRequest, wish: Wish, request_id: RequestId) -> bytes:
     """The whole answer, once it is there."""
     with context.generations.begun(request_id, wish) as generation:
-        async with aclosing(context.generations.pieces(generation, ChatPrompt(chat.messages))) as news:
+        async with aclosing(context.generations.pieces(generation, chat_prompt(chat))) as news:
             said = put_together(wish.n, [piece async for pieces, _, _ in news for piece in pieces])
         return whole(generation, chat.model, said)

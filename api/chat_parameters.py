@@ -8,35 +8,30 @@ from msgspec import UNSET
 from api.errors import bad_request
 from api.grammars import grammar
 from api.parameters import Neutral, check_asked, decode, require_neutral
+from api.tool_parameters import check_calls, check_choice, check_grammar, check_tools
 from api.wish import Wish, wish
 from schemas.chat import ChatRequest, Message, Part
 
-_TOOLS = "tool calls are not built yet"
+_FUNCTIONS = "functions were replaced by tools: send those"
 _OUTPUT = "only text is generated"
 _MEDIA = "only text content is read"
 
 NEUTRAL: dict[str, Neutral] = {
     "audio": Neutral((None,), _OUTPUT),
-    "function_call": Neutral((None, "none", "auto"), _TOOLS),
-    "functions": Neutral((None, []), _TOOLS),
+    "function_call": Neutral((None, "none", "auto"), _FUNCTIONS),
+    "functions": Neutral((None, []), _FUNCTIONS),
     "modalities": Neutral((None, ["text"]), _OUTPUT),
     "moderation": Neutral((None,), "there is no moderation"),
-    "parallel_tool_calls": Neutral((None, True, False), _TOOLS),
     "prediction": Neutral((None,), "predicted outputs are not built"),
     "prompt_cache_options": Neutral((None,), "prefix caching cannot be steered yet"),
     "prompt_cache_retention": Neutral((None, "in_memory"), "prefixes are kept in memory only"),
     "reasoning_effort": Neutral((None,), "the effort of reasoning cannot be steered yet"),
     "store": Neutral((None, False), "answers are not stored"),
-    "tool_choice": Neutral((None, "none", "auto"), _TOOLS),
-    "tools": Neutral((None, []), _TOOLS),
     "verbosity": Neutral((None,), "the length of answers cannot be steered but by max_tokens"),
     "web_search_options": Neutral((None,), "there is no web search"),
 }
 NEUTRAL_MESSAGE: dict[str, Neutral] = {
-    "name": Neutral((None,), "names of participants are not given to the model"),
-    "tool_calls": Neutral((None, []), _TOOLS),
-    "tool_call_id": Neutral((None,), _TOOLS),
-    "function_call": Neutral((None,), _TOOLS),
+    "function_call": Neutral((None,), _FUNCTIONS),
     "refusal": Neutral((None,), "refusals in the history are not given to the model: send them as content"),
     "audio": Neutral((None,), _MEDIA),
     "annotations": Neutral((None, []), "annotations are not given to the model"),
@@ -65,13 +60,17 @@ def read_chat(body: bytes) -> ChatRequest:
     if chat.top_logprobs and not chat.logprobs:
         raise bad_request("'top_logprobs' is only allowed when 'logprobs' is true.", "top_logprobs")
     check_messages(chat.messages)
+    check_tools(chat.tools or [])
+    check_choice(chat)
     return chat
 
 
 def chat_wish(chat: ChatRequest, headers: Mapping[str, str]) -> Wish:
     """What the chat asks of its model; raises `ApiError`."""
     logprobs = (chat.top_logprobs or 0) if chat.logprobs else None
-    wanted = wish(chat, headers, chat.limit, logprobs, grammar(chat, chat.response_format))
+    kept = grammar(chat, chat.response_format)
+    check_grammar(chat, kept)
+    wanted = wish(chat, headers, chat.limit, logprobs, kept)
     return msgspec.structs.replace(
         wanted,
         endpoint="chat.completions",
@@ -82,15 +81,23 @@ def chat_wish(chat: ChatRequest, headers: Mapping[str, str]) -> Wish:
 
 def check_messages(messages: list[Message]) -> None:
     """Raises `ApiError` with the path of the first field that is not honoured."""
+    called: set[str] = set()
     for number, message in enumerate(messages):
-        _check_message(message, f"messages[{number}]")
+        _check_message(message, f"messages[{number}]", called)
 
 
-def _check_message(message: Message, path: str) -> None:
-    if message.role in ("tool", "function"):
-        raise bad_request(f"'{path}.role' cannot be '{message.role}': {_TOOLS}.", f"{path}.role")
+def _check_message(message: Message, path: str, called: set[str]) -> None:
+    if message.role == "function":
+        raise bad_request(f"'{path}.role' cannot be 'function': {_FUNCTIONS}.", f"{path}.role")
     require_neutral(message, NEUTRAL_MESSAGE, f"{path}.")
-    if message.content is None:
+    check_calls(message, path, called)
+    if message.name is not None and message.role != "tool":
+        raise bad_request(
+            f"'{path}.name' is not supported: names of participants are not given to the model.",
+            f"{path}.name",
+            "unsupported_parameter",
+        )
+    if message.content is None and not message.tool_calls:
         raise bad_request(f"'{path}.content' must be a string or an array of text parts.", f"{path}.content")
     if isinstance(message.content, list):
         for number, part in enumerate(message.content):

@@ -5,7 +5,9 @@ from collections.abc import Iterable
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from api.choice import Said
+from api.answer import Finish
+from api.answer_events import AnswerEvent, CallArguments, CallBegan, Said, Thought
+from api.choice import Words
 from api.cost import fingerprint, timings, usage
 from api.generation import Generation, Piece
 from api.logprobs import chat_logprobs
@@ -18,9 +20,9 @@ from schemas.chat import (
     ChoiceLogprobs,
     ChunkChoice,
     Delta,
-    Finish,
 )
 from schemas.openai import CompletionUsage
+from schemas.tools import FunctionDelta, ToolCallDelta
 
 _encode = msgspec.json.Encoder().encode
 _SLOT = "\N{OBJECT REPLACEMENT CHARACTER}"
@@ -43,14 +45,26 @@ class ChunkWriter:
 
     def piece(self, piece: Piece) -> bytes:
         """Its words, if there are any, and why the choice ended, if it did."""
-        if piece.shown:
-            data = self._event(piece.choice, Delta(content=piece.text), logprobs=self._logprobs(piece))
-        elif piece.text:
-            before, after = self._around[piece.choice]
-            data = b"%b%b%b" % (before, _encode(piece.text), after)
+        if piece.shown or piece.events:
+            data = self._events(piece)
         else:
-            data = b""
+            data = self._text(piece.choice, piece.text) if piece.text else b""
         return data + self._event(piece.choice, Delta(), piece.finish) if piece.finish else data
+
+    def _text(self, choice: int, text: str) -> bytes:
+        before, after = self._around[choice]
+        return b"%b%b%b" % (before, _encode(text), after)
+
+    def _events(self, piece: Piece) -> bytes:
+        """One for each delta; log-probabilities stand in the first."""
+        deltas = [delta_of(event) for event in piece.events] or [Delta(content=piece.text)]
+        shown = [self._logprobs(piece), *[None] * (len(deltas) - 1)]
+        return b"".join(
+            [
+                self._event(piece.choice, delta, logprobs=logprobs)
+                for delta, logprobs in zip(deltas, shown, strict=True)
+            ]
+        )
 
     def end(self) -> bytes:
         """What it cost and where the time went, for those who asked."""
@@ -61,7 +75,7 @@ class ChunkWriter:
 
     def _logprobs(self, piece: Piece) -> ChoiceLogprobs | None:
         texts = self._generation.texts
-        return None if texts is None else chat_logprobs(texts, piece.shown)
+        return chat_logprobs(texts, piece.shown) if texts and piece.shown else None
 
     def _event(
         self,
@@ -89,13 +103,27 @@ class ChunkWriter:
         )
 
 
-def whole(generation: Generation, model: str, said: Iterable[Said]) -> bytes:
+def delta_of(event: AnswerEvent) -> Delta:
+    """What a chunk says of it."""
+    match event:
+        case Said():
+            return Delta(content=event.text)
+        case Thought():
+            return Delta(reasoning_content=event.text)
+        case CallBegan():
+            function = FunctionDelta("", event.name)
+            return Delta(tool_calls=[ToolCallDelta(event.index, function, event.id, "function")])
+        case CallArguments():
+            return Delta(tool_calls=[ToolCallDelta(event.index, FunctionDelta(event.piece))])
+
+
+def whole(generation: Generation, model: str, words: Iterable[Words]) -> bytes:
     """The answer of a request without `stream`."""
     completion = ChatCompletion(
         id=completion_id(generation),
         created=generation.created,
         model=model,
-        choices=[_choice(generation, index, each) for index, each in enumerate(said)],
+        choices=[_choice(generation, index, each) for index, each in enumerate(words)],
         usage=usage([generation]),
         system_fingerprint=fingerprint(generation),
         service_tier=generation.wish.tier or UNSET,
@@ -104,10 +132,16 @@ def whole(generation: Generation, model: str, said: Iterable[Said]) -> bytes:
     return _encode(completion)
 
 
-def _choice(generation: Generation, index: int, said: Said) -> Choice:
+def _choice(generation: Generation, index: int, words: Words) -> Choice:
     texts = generation.texts
-    logprobs = None if texts is None else chat_logprobs(texts, said.shown)
-    return Choice(index, AnswerMessage(said.text), said.finish, logprobs)
+    logprobs = None if texts is None else chat_logprobs(texts, words.shown)
+    calls = words.calls
+    message = AnswerMessage(
+        words.text or (None if calls else ""),
+        reasoning_content=words.thought or UNSET,
+        tool_calls=calls or UNSET,
+    )
+    return Choice(index, message, words.finish, logprobs)
 
 
 def completion_id(generation: Generation) -> str:

@@ -1,12 +1,14 @@
 """An answer in the words of OpenAI's older completions: as chunks, or whole."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from api.alignment import Shown
-from api.choice import Said
+from api.answer import Finish
+from api.choice import Words
 from api.cost import fingerprint, timings, usage
 from api.generation import Generation, Piece
 from api.logprobs import legacy_logprobs
@@ -43,7 +45,7 @@ class CompletionWriter:
             self._begun.add(piece.choice)
             data = self._echo(piece.choice) + data
         if piece.finish:
-            data += self._event(TextChoice("", piece.choice, finish_reason=piece.finish))
+            data += self._event(TextChoice("", piece.choice, finish_reason=_finish(piece.finish)))
         return data
 
     def end(self) -> bytes:
@@ -53,10 +55,12 @@ class CompletionWriter:
         cost = usage(self._generations) if self._wants_usage else UNSET
         return event(_encode(self._completion([], cost, last=True)))
 
-    def whole(self, said: Sequence[Said]) -> bytes:
+    def whole(self, said: Sequence[Words]) -> bytes:
         """The answer of a request without `stream`."""
         choices = [
-            TextChoice(self._echoes[index] + each.text, index, self._logprobs(each.shown), each.finish)
+            TextChoice(
+                self._echoes[index] + each.text, index, self._logprobs(each.shown), _finish(each.finish)
+            )
             for index, each in enumerate(said)
         ]
         return _encode(self._completion(choices, usage(self._generations), last=True))
@@ -91,3 +95,8 @@ class CompletionWriter:
             service_tier=self._first.wish.tier or UNSET,
             timings=timings(self._generations) if last else UNSET,
         )
+
+
+def _finish(reason: Finish) -> Literal["stop", "length"]:
+    """No text is read as a call."""
+    return "length" if reason == "length" else "stop"

@@ -4,10 +4,11 @@ from asyncio import get_running_loop
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import contextmanager
 from time import time
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from api.alignment import Shown
-from api.answer import Answer
+from api.answer import Answer, Finish
+from api.answer_events import AnswerEvent
 from api.catalogue import Described, described, hopeless
 from api.errors import ApiError
 from api.prompt import Prompt, Prompts
@@ -16,12 +17,12 @@ from api.requests import Requests
 from api.sequence import Fresh
 from api.token_text import TokenTexts
 from api.tokenizer import ChatTokenizer
-from api.wish import Wish
+from api.wish import Wish, kept_to, named
 from bus.view import View
 from schemas.chunks import FinishReason, Timings, Usage
 from schemas.ids import ModelId, RequestId
 
-Finish = Literal["stop", "length"]
+ENDS: tuple[FinishReason, ...] = ("stop", "length")
 
 
 class Piece(NamedTuple):
@@ -31,6 +32,8 @@ class Piece(NamedTuple):
     text: str
     shown: Sequence[Shown] = ()
     finish: Finish | None = None
+    events: Sequence[AnswerEvent] = ()
+    """Instead of a text, where a model thinks aloud or calls tools."""
 
 
 class Pieces(NamedTuple):
@@ -53,6 +56,8 @@ class Generation:
         self.answers: list[Answer] = []
         self.tokenizer: ChatTokenizer | None = None
         """That of the model, once its prompt was made."""
+        self.unfinished: set[int] = set()
+        """Choices of which the client does not have all yet."""
 
     @property
     def texts(self) -> TokenTexts | None:
@@ -60,15 +65,11 @@ class Generation:
         return self.tokenizer.texts if self.tokenizer and self.wish.logprobs >= 0 else None
 
     @property
-    def complete(self) -> bool:
-        """The client has all the words of every choice."""
-        return all(answer.over for answer in self.answers)
-
-    @property
     def over(self) -> bool:
         """Every choice is complete, and what else the client is to be told is known."""
-        told = self.request.ended is not None or (self.request.stopped and not self.wish.timings)
-        return told and self.complete
+        if self.unfinished:
+            return False
+        return self.request.ended is not None or (self.request.stopped and not self.wish.timings)
 
     @property
     def usage(self) -> Usage:
@@ -108,41 +109,59 @@ class Generations:
             if news.comment:
                 yield Pieces([], news.comment)
         await self._begin(generation, prompt, model)
-        while not generation.over:
+        over = False
+        while not over:
             try:
                 news = await request.news()
             except ApiError as failure:
-                raise _named(failure, generation.wish) from failure
+                raise named(failure, generation.wish) from failure
             pieces = [piece for fresh in news.fresh if (piece := self._read(generation, fresh)) is not None]
             if news.ended and request.ended is not None:
-                pieces += [self._cut(generation, index) for index in _unfinished(generation)]
-            if pieces or news.comment or generation.over:
-                yield Pieces(pieces, news.comment, generation.over)
+                pieces += [self._end(generation, index, "stop") for index in sorted(generation.unfinished)]
+            over = generation.over
+            if pieces or news.comment or over:
+                yield Pieces(pieces, news.comment, over)
 
     def _read(self, generation: Generation, fresh: Fresh) -> Piece | None:
-        """What new tokens are to the client; None when it is not to be told of them yet."""
-        answer = generation.answers[fresh.index]
-        text = answer.add(fresh.ids, fresh.logprobs)
-        finish = "stop" if answer.stopped else _finish(fresh.reason)
-        if finish is not None:
-            text += answer.end()
-            if answer.stopped:
-                self._stop(generation, fresh.index)
-        shown = answer.shown()
-        return Piece(fresh.index, text, shown, finish) if text or shown or finish else None
+        """What new tokens are to the client; None when it is not to be told of them yet.
 
-    def _cut(self, generation: Generation, index: int) -> Piece:
-        """The end of a choice whose runner ended the request without a word about it."""
+        A sequence that was cancelled in the cluster has no end that a client is shown: an error follows.
+        """
+        answer = generation.answers[fresh.index]
+        text, events = answer.add(fresh.ids, fresh.logprobs), ()
+        if answer.reader is not None:
+            text, events = "", answer.read(answer.reader, text, last=False)
+        if answer.stopped or fresh.reason in ENDS:
+            return self._end(generation, fresh.index, fresh.reason or "stop", text, events)
+        shown = answer.shown()
+        return Piece(fresh.index, text, shown, None, events) if text or shown or events else None
+
+    def _end(
+        self,
+        generation: Generation,
+        index: int,
+        reason: FinishReason,
+        text: str = "",
+        events: Sequence[AnswerEvent] = (),
+    ) -> Piece:
+        """The last piece of a choice, which begins with `text` or `events`."""
         answer = generation.answers[index]
-        text = answer.end()
-        return Piece(index, text, answer.shown(), "stop")
+        rest = answer.end()
+        if answer.reader is None:
+            text += rest
+        else:
+            events = [*events, *answer.read(answer.reader, rest, last=True)]
+        generation.unfinished.discard(index)
+        if answer.stopped:
+            self._stop(generation, index)
+        return Piece(index, text, answer.shown(), answer.finish(reason), events)
 
     def _stop(self, generation: Generation, index: int) -> None:
         """Have the runner end one choice; the last one ends with the whole request, when that is closed."""
-        if generation.complete and not generation.wish.timings:
-            generation.request.stop(index)
-        else:
+        if generation.unfinished or generation.wish.timings:
             self.requests.stop(generation.request, index)
+        else:
+            generation.request.stop(index)
 
     def _model(self, name: ModelId) -> Described | None:
         state = self._view.state
@@ -152,30 +171,14 @@ class Generations:
         return described(state, name)
 
     async def _begin(self, generation: Generation, prompt: Prompt, model: Described) -> None:
-        wish, request = generation.wish, generation.request
+        request = generation.request
         tokenizer = await self._prompts.tokenizer(model)
-        ids = await self._prompts.ids(tokenizer, prompt)
-        task = await self._prompts.task(request.id, self.requests.api, wish, model, ids, prompt.name)
-        generation.prompt_tokens = request.account.prompt_tokens = len(ids)
-        generation.artifact = model.card.artifact
-        generation.tokenizer = tokenizer
-        generation.answers = [
-            Answer(tokenizer.detokenizer(), wish.stops, aligned=wish.logprobs >= 0) for _ in range(wish.n)
-        ]
+        rendered = await self._prompts.rendered(tokenizer, prompt)
+        reading, grammar = prompt.reading(tokenizer, rendered.tail, generation.wish.grammar)
+        wish = generation.wish = kept_to(generation.wish, grammar)
+        task = await self._prompts.task(request.id, self.requests.api, wish, model, rendered.ids, prompt.name)
+        generation.prompt_tokens = request.account.prompt_tokens = len(rendered.ids)
+        generation.artifact, generation.tokenizer = model.card.artifact, tokenizer
+        generation.answers = [reading.answer(wish.stops, aligned=wish.logprobs >= 0) for _ in range(wish.n)]
+        generation.unfinished = set(range(wish.n))
         await self.requests.dispatch(request, task)
-
-
-def _finish(reason: FinishReason | None) -> Finish | None:
-    """A sequence that was cancelled in the cluster has no end that a client is shown: an error follows."""
-    return None if reason == "cancelled" else reason
-
-
-def _unfinished(generation: Generation) -> list[int]:
-    return [index for index, answer in enumerate(generation.answers) if not answer.over]
-
-
-def _named(failure: ApiError, wish: Wish) -> ApiError:
-    """The runner's refusal of a grammar names what the client called it."""
-    if failure.code == "bad_request" and failure.param is None and wish.grammar is not None:
-        failure.param = wish.grammar_name
-    return failure

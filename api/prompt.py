@@ -3,22 +3,24 @@
 from asyncio import get_running_loop
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import msgspec
 from msgspec import Struct
 
 from api.artifacts import ArtifactDamaged, Artifacts
 from api.catalogue import Described
 from api.errors import ApiError, bad_request, unavailable
-from api.room import check_bias, check_ids, room
+from api.reading import Calling, Reading, reading
+from api.room import check_bias, check_ids, room, sampling_within
 from api.template import TemplateRefused
-from api.tokenizer import ChatTokenizer
+from api.tokenizer import ChatTokenizer, Rendered
 from api.wish import Wish
 from bus.bus import Bus
 from bus.errors import BlobMissing
 from schemas.chat import Message
 from schemas.ids import ApiId, RequestId
-from schemas.task import Task, pack_ids
+from schemas.task import Grammar, Task, pack_ids
 
 T = TypeVar("T")
 
@@ -31,20 +33,27 @@ MESSAGE_CHARS = 64
 
 
 class ChatPrompt(Struct, frozen=True):
-    """Messages for the model's template."""
+    """Messages, and tools, for the model's template."""
 
     messages: list[Message]
+    tools: list[dict[str, Any]] | None = None
+    calling: Calling = Calling()
     name = "messages"
 
     @property
     def weight(self) -> int:
         """How much work it is, in characters: empty messages are work too."""
-        return MESSAGE_CHARS * len(self.messages) + sum(len(message.text) for message in self.messages)
+        tools = len(msgspec.json.encode(self.tools)) if self.tools else 0
+        return tools + MESSAGE_CHARS * len(self.messages) + sum(message.weight for message in self.messages)
 
-    def encode(self, tokenizer: ChatTokenizer) -> list[int]:
-        return tokenizer.encode_chat(
-            [{"role": message.role, "content": message.text} for message in self.messages]
-        )
+    def render(self, tokenizer: ChatTokenizer) -> Rendered:
+        return tokenizer.render_chat([message.given() for message in self.messages], self.tools)
+
+    def reading(
+        self, tokenizer: ChatTokenizer, tail: str, kept: Grammar | None
+    ) -> tuple[Reading, Grammar | None]:
+        """How to read the answer, and the grammar of all of it; raises `ApiError`."""
+        return reading(tokenizer, self.calling, tail, kept)
 
 
 class TextPrompt(Struct, frozen=True):
@@ -58,8 +67,14 @@ class TextPrompt(Struct, frozen=True):
     def weight(self) -> int:
         return len(self.text)
 
-    def encode(self, tokenizer: ChatTokenizer) -> list[int]:
-        return tokenizer.encode_text(self.text, self.add_special)
+    def render(self, tokenizer: ChatTokenizer) -> Rendered:
+        return Rendered(tokenizer.encode_text(self.text, self.add_special), "")
+
+    def reading(
+        self, tokenizer: ChatTokenizer, _tail: str, kept: Grammar | None
+    ) -> tuple[Reading, Grammar | None]:
+        """Text is text."""
+        return Reading(tokenizer.detokenizer), kept
 
     def shown(self, _tokenizer: ChatTokenizer) -> str:
         return self.text
@@ -72,8 +87,14 @@ class IdsPrompt(Struct, frozen=True):
     name = "prompt"
     weight = 0
 
-    def encode(self, _tokenizer: ChatTokenizer) -> list[int]:
-        return self.ids
+    def render(self, _tokenizer: ChatTokenizer) -> Rendered:
+        return Rendered(self.ids, "")
+
+    def reading(
+        self, tokenizer: ChatTokenizer, _tail: str, kept: Grammar | None
+    ) -> tuple[Reading, Grammar | None]:
+        """Text is text."""
+        return Reading(tokenizer.detokenizer), kept
 
     def shown(self, tokenizer: ChatTokenizer) -> str:
         return tokenizer.decode(self.ids)
@@ -104,10 +125,10 @@ class Prompts:
                 500, f"'{model.spec.id}' cannot chat: {damaged}.", code="model_damaged"
             ) from damaged
 
-    async def ids(self, tokenizer: ChatTokenizer, prompt: Prompt) -> list[int]:
-        """The prompt's ids; raises `ApiError` when the template does not take the messages."""
+    async def rendered(self, tokenizer: ChatTokenizer, prompt: Prompt) -> Rendered:
+        """The prompt as the model reads it; raises `ApiError` when the template does not take the messages."""
         try:
-            return await self._worked(prompt.weight, lambda: prompt.encode(tokenizer))
+            return await self._worked(prompt.weight, lambda: prompt.render(tokenizer))
         except TemplateRefused as why:
             raise bad_request(f"The model's chat template refuses the messages: {why}.", "messages") from why
 
@@ -145,10 +166,10 @@ class Prompts:
             payload=payload,
             max_tokens=max_tokens,
             min_tokens=wish.min_tokens,
-            sampling=wish.sampling,
+            sampling=sampling_within(model, wish.sampling),
             stop_ids=() if wish.ignore_eos else model.card.eos_ids,
             n=wish.n,
             grammar=wish.grammar,
-            logprobs=wish.logprobs,
+            logprobs=min(wish.logprobs, model.card.vocabulary),
             lane=wish.lane,
         )

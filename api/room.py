@@ -1,8 +1,11 @@
 """Whether a request suits its model: token ids in the vocabulary, prompt and answer in the context."""
 
+import msgspec
+
 from api.catalogue import Described
 from api.errors import ApiError, bad_request
 from api.wish import Wish
+from schemas.task import Sampling
 
 
 def check_ids(model: Described, ids: list[int], name: str) -> None:
@@ -35,6 +38,13 @@ def check_bias(model: Described, wish: Wish) -> None:
                 f"'logit_bias' names the token id {token_id}, but the vocabulary has {vocabulary} tokens.",
                 "logit_bias",
             )
+
+
+def sampling_within(model: Described, sampling: Sampling) -> Sampling:
+    """As many of the likeliest tokens as there are, or more, are all."""
+    if sampling.top_k < model.card.vocabulary:
+        return sampling
+    return msgspec.structs.replace(sampling, top_k=0)
 
 
 def room(model: Described, ids: list[int], wish: Wish, name: str) -> int:

@@ -13,6 +13,7 @@ from api.errors import bad_request, unavailable
 from api.parameters import decode
 from api.prompt import ChatPrompt, Prompt, TextPrompt
 from api.room import check_vocabulary
+from api.tool_parameters import check_tools
 from schemas.tokens import Detokenized, DetokenizeRequest, Tokenized, TokenizeRequest
 
 _TOKENIZE = msgspec.json.Decoder(TokenizeRequest)
@@ -27,7 +28,7 @@ def tokenize_routes(context: Context) -> list[HTTPRouteHandler]:
         asked = await context.prompts.read(await request.body(), read_tokenize)
         model = _model(context, asked.model)
         tokenizer = await context.prompts.tokenizer(model)
-        ids = await context.prompts.ids(tokenizer, prompt_of(asked))
+        ids = (await context.prompts.rendered(tokenizer, prompt_of(asked))).ids
         strings = [tokenizer.texts[each].text for each in ids] if asked.return_token_strs else None
         return Tokenized(count=len(ids), max_model_len=model.context, tokens=ids, token_strs=strings)
 
@@ -49,17 +50,20 @@ def read_tokenize(body: bytes) -> TokenizeRequest:
         raise bad_request("Send 'prompt' or 'messages', one of the two.", "prompt")
     if asked.messages is not None:
         check_messages(asked.messages)
+        check_tools(asked.tools or [])
         if asked.add_special_tokens:
             raise bad_request(
                 "'add_special_tokens' is only allowed with 'prompt': a chat gets what its template writes.",
                 "add_special_tokens",
             )
+    elif asked.tools:
+        raise bad_request("'tools' is only allowed with 'messages'.", "tools")
     return asked
 
 
 def prompt_of(asked: TokenizeRequest) -> Prompt:
     if asked.messages is not None:
-        return ChatPrompt(asked.messages)
+        return ChatPrompt(asked.messages, msgspec.to_builtins(asked.tools) if asked.tools else None)
     return TextPrompt(asked.prompt or "", asked.add_special_tokens is not False)
 
 

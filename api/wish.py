@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from secrets import randbits
 
+import msgspec
 from msgspec import Struct
 
+from api.errors import ApiError
 from api.grammars import Named
 from api.urgency import urgency
 from schemas.ids import ModelId
@@ -65,6 +67,26 @@ def wish(
         timings=asked.wants_timings,
         user=asked.user or "",
     )
+
+
+def kept_to(wished: Wish, grammar: Grammar | None) -> Wish:
+    """The same with the grammar that `tool_choice` and the model's own marks made of it."""
+    if grammar is wished.grammar:
+        return wished
+    name = wished.grammar_name or "tool_choice"
+    return msgspec.structs.replace(wished, grammar=grammar, grammar_name=name)
+
+
+def named(failure: ApiError, wished: Wish) -> ApiError:
+    """A runner's refusal, with the name of the parameter that it speaks of."""
+    if failure.code != "bad_request" or failure.param is not None:
+        return failure
+    first = failure.message.split(" ", 1)[0]
+    if first in Asked.__struct_fields__:
+        failure.param = first
+    elif wished.grammar is not None:
+        failure.param = wished.grammar_name
+    return failure
 
 
 def sampling(asked: Asked) -> Sampling:

@@ -1,8 +1,8 @@
 """OpenAI's chat completions on the wire: the request, and the answer whole and in chunks."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType, to_builtins
 
 from schemas.openai import (
     Asked,
@@ -13,6 +13,7 @@ from schemas.openai import (
     ShownTimings,
     Unbuilt,
 )
+from schemas.tools import Tool, ToolCall, ToolCallDelta, ToolChoice
 
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
 
@@ -34,9 +35,12 @@ class Message(Struct, frozen=True, forbid_unknown_fields=True):
 
     role: Role
     content: str | list[Part] | None = None
-    name: Unbuilt = UNSET
-    tool_calls: Unbuilt = UNSET
-    tool_call_id: Unbuilt = UNSET
+    reasoning_content: str | None = None
+    """What the assistant thought, as an answer had it; the template decides whether the model sees it again."""
+    tool_calls: list[ToolCall] | None = None
+    tool_call_id: str | None = None
+    name: str | None = None
+    """Of the tool whose result this is."""
     function_call: Unbuilt = UNSET
     refusal: Unbuilt = UNSET
     audio: Unbuilt = UNSET
@@ -49,6 +53,26 @@ class Message(Struct, frozen=True, forbid_unknown_fields=True):
             return "".join(part.text for part in self.content if part.text is not UNSET)
         return self.content or ""
 
+    @property
+    def weight(self) -> int:
+        """How much there is of it, in characters."""
+        calls = self.tool_calls or ()
+        called = sum(len(call.function.name) + len(call.function.arguments) for call in calls)
+        return len(self.text) + len(self.reasoning_content or "") + called
+
+    def given(self) -> dict[str, Any]:
+        """As templates want it: nothing that is not there."""
+        given: dict[str, Any] = {"role": self.role, "content": self.text}
+        if self.reasoning_content:
+            given["reasoning_content"] = self.reasoning_content
+        if self.tool_calls:
+            given["tool_calls"] = to_builtins(self.tool_calls)
+        if self.tool_call_id is not None:
+            given["tool_call_id"] = self.tool_call_id
+        if self.name is not None:
+            given["name"] = self.name
+        return given
+
 
 class ChatRequest(Asked, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The body of `POST /v1/chat/completions`."""
@@ -58,6 +82,9 @@ class ChatRequest(Asked, frozen=True, forbid_unknown_fields=True, kw_only=True):
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     response_format: ResponseFormat | None = None
+    tools: Annotated[list[Tool], Meta(max_length=128)] | None = None
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
     safety_identifier: Label | None = None
     prompt_cache_key: Label | None = None
     metadata: Annotated[dict[Annotated[str, Meta(max_length=64)], Label], Meta(max_length=16)] | None = None
@@ -66,14 +93,11 @@ class ChatRequest(Asked, frozen=True, forbid_unknown_fields=True, kw_only=True):
     functions: Unbuilt = UNSET
     modalities: Unbuilt = UNSET
     moderation: Unbuilt = UNSET
-    parallel_tool_calls: Unbuilt = UNSET
     prediction: Unbuilt = UNSET
     prompt_cache_options: Unbuilt = UNSET
     prompt_cache_retention: Unbuilt = UNSET
     reasoning_effort: Unbuilt = UNSET
     store: Unbuilt = UNSET
-    tool_choice: Unbuilt = UNSET
-    tools: Unbuilt = UNSET
     verbosity: Unbuilt = UNSET
     web_search_options: Unbuilt = UNSET
 
@@ -109,9 +133,13 @@ class ChoiceLogprobs(Struct, frozen=True):
 
 
 class AnswerMessage(Struct, frozen=True):
+    """`content` is null when there are only calls."""
+
     content: str | None
     role: Literal["assistant"] = "assistant"
     refusal: None = None
+    reasoning_content: str | UnsetType = UNSET
+    tool_calls: list[ToolCall] | UnsetType = UNSET
 
 
 class Choice(Struct, frozen=True):
@@ -140,6 +168,8 @@ class Delta(Struct, frozen=True, omit_defaults=True):
 
     role: Literal["assistant"] | UnsetType = UNSET
     content: str | UnsetType = UNSET
+    reasoning_content: str | UnsetType = UNSET
+    tool_calls: list[ToolCallDelta] | UnsetType = UNSET
 
 
 class ChunkChoice(Struct, frozen=True):

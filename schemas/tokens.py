@@ -6,6 +6,7 @@ from msgspec import Meta, Struct
 
 from schemas.chat import Message
 from schemas.completions import TokenId
+from schemas.tools import Tool
 
 
 class TokenizeRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -14,6 +15,8 @@ class TokenizeRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     model: Annotated[str, Meta(min_length=1)]
     prompt: str | None = None
     messages: Annotated[list[Message], Meta(min_length=1)] | None = None
+    tools: list[Tool] | None = None
+    """With `messages` only."""
     add_special_tokens: bool | None = None
     """With `prompt` only: what the tokenizer adds by itself (a BOS token, say); true unless told otherwise."""
     return_token_strs: bool | None = None

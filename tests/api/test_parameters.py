@@ -14,12 +14,22 @@ from api.completion_parameters import completion_wish, prompts_of, read_completi
 from api.errors import ApiError
 from api.parameters import NEUTRAL_ASKED
 from api.prompt import IdsPrompt, TextPrompt
+from api.tool_grammar import NamedTool
+from api.tool_parameters import chat_prompt
 from api.wish import Wish
 from schemas.chat import ChatRequest, Message, Part
 from schemas.completions import CompletionRequest
 from schemas.task import Sampling
 
 USER = {"role": "user", "content": "hi"}
+
+
+TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+CALL = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+
+
+def chosen(name: str) -> dict[str, object]:
+    return {"type": "function", "function": {"name": name}}
 
 
 def body(**fields: object) -> bytes:
@@ -182,6 +192,29 @@ def test_wrong_completions_are_refused_by_path(fields: dict[str, object], param:
     assert param.split("[", maxsplit=1)[0] in caught.value.message
 
 
+def test_a_conversation_with_calls_is_read() -> None:
+    messages = [
+        USER,
+        {"role": "assistant", "content": None, "tool_calls": [CALL], "reasoning_content": "hm"},
+        {"role": "tool", "content": "rain", "tool_call_id": "call_1", "name": "weather"},
+    ]
+    chat = read_chat(
+        body(messages=messages, tools=[TOOL], tool_choice=chosen("weather"), parallel_tool_calls=False)
+    )
+    prompt = chat_prompt(chat)
+    assert [message.given() for message in prompt.messages] == [
+        USER,
+        messages[1] | {"content": ""},
+        messages[2],
+    ]
+    assert prompt.tools is not None and prompt.tools[0]["function"]["name"] == "weather"
+    assert (prompt.calling.choice, prompt.calling.parallel) == (NamedTool("weather"), False)
+
+
+def test_without_a_choice_the_model_is_not_told_of_tools() -> None:
+    assert chat_prompt(read_chat(body(tools=[TOOL], tool_choice="none"))).tools is None
+
+
 def test_content_is_a_string_or_text_parts() -> None:
     parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
     request = read_chat(body(messages=[{"role": "user", "content": parts}]))
@@ -257,7 +290,30 @@ def test_other_parts_are_refused_by_path(kind: str) -> None:
         ({"messages": [{"content": "x"}]}, "messages[0].role"),
         ({"messages": [{"role": "user"}]}, "messages[0].content"),
         ({"messages": [USER | {"colour": "red"}]}, "messages[0].colour"),
-        ({"messages": [{"role": "tool", "content": "x", "tool_call_id": "1"}]}, "messages[0].role"),
+        ({"messages": [{"role": "function", "content": "x"}]}, "messages[0].role"),
+        ({"messages": [{"role": "tool", "content": "x", "tool_call_id": "1"}]}, "messages[0].tool_call_id"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].tool_call_id"),
+        ({"messages": [{"role": "user", "content": "x", "tool_call_id": "1"}]}, "messages[0].tool_call_id"),
+        ({"messages": [{"role": "user", "content": "x", "tool_calls": [CALL]}]}, "messages[0].tool_calls"),
+        (
+            {"messages": [{"role": "assistant", "tool_calls": [{"id": "1"}]}]},
+            "messages[0].tool_calls[0].function",
+        ),
+        ({"messages": [{"role": "user", "content": "x", "name": "ann"}]}, "messages[0].name"),
+        (
+            {"messages": [{"role": "user", "content": "x", "reasoning_content": "hm"}]},
+            "messages[0].reasoning_content",
+        ),
+        ({"tools": [{"type": "custom"}]}, "tools[0].type"),
+        ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name"),
+        ({"tools": [TOOL, TOOL]}, "tools[1].function.name"),
+        ({"tools": [TOOL] * 129}, "tools"),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"tools": [TOOL], "tool_choice": "sometimes"}, "tool_choice"),
+        ({"tools": [TOOL], "tool_choice": chosen("look")}, "tool_choice.function.name"),
+        ({"tools": [TOOL], "tool_choice": "required", "guided_regex": "a"}, "guided_regex"),
+        ({"tools": [TOOL], "guided_regex": "a"}, "guided_regex"),
+        ({"parallel_tool_calls": 1}, "parallel_tool_calls"),
         ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages[0].content[0].text"),
         ({"messages": [{"role": "user", "content": ["x"]}]}, "messages[0].content[0]"),
         ({"n": 0}, "n"),

@@ -46,7 +46,7 @@ def test_many_empty_messages_are_as_heavy_as_long_ones(messages: list[Message], 
 async def test_only_heavy_work_goes_to_a_thread(text: str, jobs: int) -> None:
     tokenizer = ChatTokenizer(TOKENIZER, None)
     with Counting() as threads:
-        ids = await prompts(threads).ids(tokenizer, TextPrompt(text))
+        ids = (await prompts(threads).rendered(tokenizer, TextPrompt(text))).ids
         assert await prompts(threads).text(tokenizer, ids) == text
         assert threads.jobs >= jobs
         assert (threads.jobs == 0) == (jobs == 0)
