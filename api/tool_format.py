@@ -18,8 +18,8 @@ Spell = Callable[[str], str]
 class Body(Protocol):
     """Reads the arguments of one call, a piece at a time."""
 
-    def read(self, text: str) -> tuple[str, int | None]:
-        """JSON of the arguments as far as it is certain, and how much of `text` they took; None: all."""
+    def read(self, text: str) -> tuple[str, str | None]:
+        """JSON of the arguments as far as it is certain, and what is left after their end; None: they go on."""
         ...
 
     def end(self) -> str:
@@ -71,9 +71,9 @@ class JsonBody:
     def __init__(self) -> None:
         self._scan = JsonScan()
 
-    def read(self, text: str) -> tuple[str, int | None]:
+    def read(self, text: str) -> tuple[str, str | None]:
         end = self._scan.end(text)
-        return text if end is None else text[:end], end
+        return (text, None) if end is None else (text[:end], text[end:])
 
     def end(self) -> str:
         return ""
@@ -85,8 +85,8 @@ class WholeBody:
     def __init__(self, arguments: str) -> None:
         self._arguments = arguments
 
-    def read(self, text: str) -> tuple[str, int | None]:  # noqa: ARG002 - none of it is theirs
-        return self._arguments, 0
+    def read(self, text: str) -> tuple[str, str | None]:
+        return self._arguments, text
 
     def end(self) -> str:
         return ""

@@ -127,13 +127,13 @@ class ToolReader:
 
     def _arguments(self) -> bool:
         assert self._body is not None, "a head brings one"
-        piece, end = self._body.read(self._held)
+        piece, rest = self._body.read(self._held)
         self._argue(piece)
-        self._held = "" if end is None else self._held[end:]
-        if end is not None:
+        self._held = rest or ""
+        if rest is not None:
             self._tail = self._format.tail
             self._at = _At.CLOSE if self._in_object else _At.TAIL
-        return end is not None
+        return rest is not None
 
     def _close(self) -> bool:
         """The object around the arguments ends; it may say more, which is no more than form."""

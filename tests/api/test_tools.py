@@ -17,7 +17,7 @@ from api.tool_hermes import HERMES
 from api.tool_llama import LLAMA
 from api.tool_mistral import MISTRAL, MISTRAL_ARGS
 from api.tool_reader import ToolReader, new_call_id
-from api.tool_xml import XML
+from api.tool_xml import XML, XmlBody
 from api.tools import family
 
 FORMATS = [HERMES, LLAMA, MISTRAL, MISTRAL_ARGS, DEEPSEEK, DEEPSEEK_PLAIN, XML]
@@ -143,6 +143,7 @@ def test_words_before_and_after_calls_are_said(of: str) -> None:
         (LLAMA, '{"name": "weather", "parameters": {"city": "Bonn"}}'),
         (MISTRAL, f"[TOOL_CALLS][{CALL}"),
         (MISTRAL_ARGS, f"[TOOL_CALLS]weather[ARGS]{ARGUMENTS}"),
+        (XML, "<tool_call><function=weather><parameter=city>\nBonn on the Rhine\n"),
     ],
 )
 def test_arguments_are_streamed(written: ToolFormat, text: str) -> None:
@@ -151,7 +152,7 @@ def test_arguments_are_streamed(written: ToolFormat, text: str) -> None:
     events = [reads.add(character) for character in text]
     pieces = [event.piece for some in events for event in some if isinstance(event, CallArguments)]
     assert len(pieces) > 15
-    assert all(len(piece) == 1 for piece in pieces)
+    assert all(len(piece) == 1 for piece in pieces[1:])
 
 
 @pytest.mark.parametrize("written", FORMATS, ids=lambda written: written.name)
@@ -308,6 +309,24 @@ def test_values_between_tags_become_json_by_their_schema(kind: object, value: st
     events = read(XML, list(text), {"f": {"type": "object", "properties": properties}})
     assert isinstance(events[1], CallArguments)
     assert json.loads(events[1].piece) == {"key": means}
+
+
+def test_what_is_no_parameter_ends_the_call() -> None:
+    text = "<tool_call><function=weather><parameter=days>3</parameter> well</function></tool_call>"
+    assert read(XML, list(text)) == [*call(0, "weather", '{"days": 3}'), Said(" well</function></tool_call>")]
+
+
+def test_a_long_value_is_read_in_time_that_grows_with_it() -> None:
+    """Each token looks at what is new: a file that a model writes has 100,000 of them."""
+    reads, looked = reader(XML), 0
+    reads.add("<tool_call><function=weather><parameter=days>[")
+    body = reads._body
+    assert isinstance(body, XmlBody)
+    for _ in range(1000):
+        reads.add("1234,")
+        looked += len(body._held) - body._seen
+    assert looked == 0
+    assert merged(reads.add("5]</parameter></function>")) == [CallArguments(0, f"[{'1234,' * 1000}5]}}")]
 
 
 def test_a_reader_tells_when_a_call_is_whole() -> None:
