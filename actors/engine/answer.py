@@ -29,6 +29,7 @@ class Answer:
         """Tokens of each sequence, those of earlier attempts included."""
         complete = {index for index, made in enumerate(task.made) if made.reason is not None}
         self.open = set(range(task.n)) - complete
+        self.failed = False
         self.cached = 0
         """Tokens of the prompt that need not be computed."""
         self._since = perf_counter()
@@ -50,6 +51,10 @@ class Answer:
             *(task.request, task.attempt, origin.instance, origin.node, origin.attempt),
             cached_tokens=self.cached,
         )
+
+    def note_cached(self, tokens: int) -> None:
+        """So many of its first tokens were known."""
+        self.cached = max(self.cached, min(tokens, self.prompt))
 
     def note_prefilled(self) -> None:
         """Its first sequence decodes from now on."""
@@ -82,4 +87,5 @@ class Answer:
         if self.over:
             return []
         self.open.clear()
+        self.failed = True
         return [Failed(self.task.request, self.task.attempt, code, reason)]

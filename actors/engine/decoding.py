@@ -9,6 +9,7 @@ from msgspec import Struct
 from actors.engine.arrays import evaluate, integers, start
 from actors.engine.failure import REQUEST_ERRORS, failure
 from actors.engine.logprobs import Details, describe, read
+from actors.engine.prefix_cache import PrefixCache
 from actors.engine.ring import Batch, Cache
 from actors.engine.row import Row
 from actors.engine.sampler import Sampler
@@ -33,10 +34,14 @@ class Drawn(Struct, frozen=True):
 class Decoding:
     """`step` until nobody is left; `ahead`: the next step is begun before the tokens of this one are read."""
 
-    def __init__(self, batch: Batch, vocabulary: int, ahead: bool) -> None:
+    def __init__(
+        self, batch: Batch, vocabulary: int, ahead: bool, prefixes: PrefixCache | None = None
+    ) -> None:
+        """`prefixes`: where the conversations of rows that leave are kept."""
         self._batch = batch
         self._vocabulary = vocabulary
         self._ahead = ahead
+        self._prefixes = prefixes
         self._rows: list[Row | None] = []
         self._sampler: Sampler | None = None
         self._drawn: Drawn | None = None
@@ -74,8 +79,10 @@ class Decoding:
 
     def _dismiss(self, keep_seats: bool) -> None:
         """Rows that are over leave; their seats are kept for others, or closed."""
-        leaving = [seat for seat, row in enumerate(self._rows) if row is not None and row.over]
-        for seat in leaving:
+        for seat, row in enumerate(self._rows):
+            if row is None or not row.over:
+                continue
+            self._keep(row, seat)
             self._rows[seat] = None
             self._batch.leave(seat)
             self._sampler = None
@@ -84,6 +91,13 @@ class Decoding:
             self._batch.keep(kept)
             self._rows = [self._rows[seat] for seat in kept]
             self._sampler, self._soiled = None, False
+
+    def _keep(self, row: Row, seat: int) -> None:
+        """Its conversation, for the next turn; of several answers to one prompt the first."""
+        if self._prefixes is None or not self._prefixes.max_bytes or row.answer.failed or row.index:
+            return
+        cache = self._batch.extract(seat)
+        self._prefixes.keep(row.ids[: cache[0].offset], cache)
 
     def _seat(self, joining: list[Joining]) -> None:
         if not joining:

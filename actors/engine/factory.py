@@ -41,5 +41,5 @@ def make_engine(wanted: Wanted) -> Engine:
         from actors.engine.mlx_engine import Limits, MlxEngine
     except ImportError as error:
         raise EngineLoadError(f"MLX cannot be imported on this machine: {error}", retryable=False) from error
-    limits = Limits(wanted.context, wanted.slots)
+    limits = Limits(wanted.context, wanted.slots, wanted.cache_bytes)
     return MlxEngine(wanted.folder, wanted.origin, limits)

@@ -10,7 +10,8 @@ from functools import partial
 from pathlib import Path
 
 import mlx.core as mx
-from mlx_lm.models.cache import make_prompt_cache
+import psutil
+from mlx_lm.models.cache import KVCache, make_prompt_cache
 from msgspec import Struct
 
 from actors.engine.answer import Answer
@@ -23,6 +24,7 @@ from actors.engine.kernel_lock import kernel_lock
 from actors.engine.model_loader import LoadedModel, load_model, sentence
 from actors.engine.port import EngineLoadError, Origin, Report
 from actors.engine.prefill import Prefill
+from actors.engine.prefix_cache import PrefixCache
 from actors.engine.ring import Cache, RingBatch
 from actors.engine.row import Row, rows_of
 from schemas.chunks import Chunk, Failed
@@ -32,6 +34,8 @@ from schemas.task import Sampling, Task, pack_ids, unpack_ids
 CPU_PREFILL_CHUNK, GPU_PREFILL_CHUNK = 512, 2048
 """Most tokens of prompt in one step."""
 CPU_SLOTS, GPU_SLOTS = 16, 64
+CACHE_SHARE = 8
+"""Prefixes may take this part of the memory that is free when a model is loaded: one eighth."""
 CLEAR_EVERY = 256
 """Steps after which MLX gives back the memory that it keeps for reuse."""
 
@@ -50,6 +54,8 @@ class Limits(Struct, frozen=True):
     context: int | None = None
     """Most tokens of prompt and answer together."""
     slots: int | None = None
+    cache_bytes: int | None = None
+    """Most memory for prefixes that are kept."""
 
 
 class MlxEngine:
@@ -93,8 +99,19 @@ class MlxEngine:
         batch = make_batch()
         self.compiled = isinstance(batch, RingBatch)
         self.slots = (self._limits.slots or (CPU_SLOTS if on_cpu else GPU_SLOTS)) if many else 1
-        self._decoding = Decoding(batch, loaded.vocabulary, ahead=not on_cpu)
-        self._prefill = Prefill(loaded.model, make_cache, CPU_PREFILL_CHUNK if on_cpu else GPU_PREFILL_CHUNK)
+        plain = all(type(layer) is KVCache for layer in make_cache())
+        self._prefixes = PrefixCache(self._cache_bytes(on_cpu) if plain else 0)
+        self._decoding = Decoding(batch, loaded.vocabulary, not on_cpu, self._prefixes)
+        most = CPU_PREFILL_CHUNK if on_cpu else GPU_PREFILL_CHUNK
+        self._prefill = Prefill(loaded.model, make_cache, most, self._prefixes)
+
+    def _cache_bytes(self, on_cpu: bool) -> int:
+        if self._limits.cache_bytes is not None:
+            return self._limits.cache_bytes
+        free = psutil.virtual_memory().available
+        if not on_cpu:
+            free = int(mx.device_info().get("memory_size", free)) - mx.get_active_memory()
+        return free // CACHE_SHARE
 
     def warm(self) -> None:
         """Runs short and longer prompts, alone and together, so that all kernels were used once."""
@@ -172,6 +189,7 @@ class MlxEngine:
         try:
             return self._decoding.step(joining, more_to_come=self._prefill.rows > 0)
         except REQUEST_ERRORS as error:
+            self._prefixes.clear()  # memory may be what is short
             lost = [chunk for each in joining for chunk in each.row.answer.fail(*failure(error))]
             return [*self._decoding.fail(error), *lost]
 
@@ -200,20 +218,19 @@ class MlxEngine:
         answer = waiting.answer
         if answer.over and answer not in self._answers:
             return  # cancelled while it waited
-        self._chunks.append(answer.start(self._origin))
-        if answer.over:  # earlier attempts have completed all its sequences
-            self._chunks.append(answer.ended())
         rows = rows_of(answer, waiting.prompt, waiting.made)
         try:
-            for row in rows:
-                self._chunks += self._prepare(row)
+            ended = [chunk for row in rows for chunk in self._prepare(row)]
+            left = [row for row in rows if not row.over]
+            if left:
+                self._prefill.add(left)
         except GrammarError as error:
-            self._chunks += answer.fail("bad_request", str(error))
+            ended = answer.fail("bad_request", str(error))
         except REQUEST_ERRORS as error:
-            self._chunks += answer.fail(*failure(error))
-        left = [row for row in rows if not row.over]
-        if left:
-            self._prefill.add(left)
+            ended = answer.fail(*failure(error))
+        self._chunks += [answer.start(self._origin), *ended]
+        if not rows:  # earlier attempts have completed all its sequences
+            self._chunks.append(answer.ended())
 
     def _prepare(self, row: Row) -> list[Chunk]:
         """What must be known before the first draw; earlier attempts may have left nothing to do."""
@@ -232,4 +249,5 @@ class MlxEngine:
         self._answers = []
         self._prefill.clear()
         self._decoding.clear()
+        self._prefixes.clear()
         mx.clear_cache()

@@ -12,6 +12,7 @@ from msgspec import Struct
 from actors.engine.arrays import evaluate
 from actors.engine.decoding import Joining
 from actors.engine.failure import REQUEST_ERRORS, failure
+from actors.engine.prefix_cache import PrefixCache
 from actors.engine.ring import Cache
 from actors.engine.row import Row
 from schemas.chunks import Chunk, Prefilled
@@ -36,7 +37,7 @@ class Reading:
         self.cache = cache
         self.read = read
         shared = min(len(row.ids) - 1 for row in rows)
-        self.until = shared if len(rows) == 1 else min(shared, max(rows[0].prompt, read))
+        self.until = shared if len(rows) == 1 else min(shared, rows[0].prompt)
         self._began = read
         self._at_once = True
         self.alone = False
@@ -73,6 +74,13 @@ class Reading:
         self._at_once = self.read == self._began and tokens == self.left
         self.read += tokens
 
+    def begin(self, prefixes: PrefixCache) -> None:
+        """With what is known of the prompt."""
+        cache, known = prefixes.find(self.rows[0].ids[: self.until])
+        if cache is not None:
+            self.cache, self.read, self._began = cache, known, known
+            self.rows[0].answer.note_cached(known)
+
     def fork(self) -> tuple[list[Joining], list["Reading"]]:
         """Rows that are ready, and those that have something of their own to read: what earlier attempts made."""
         ready = [Joining(row, self.cache) for row in self.rows if len(row.ids) - 1 == self.until]
@@ -97,11 +105,13 @@ class Pace(Struct):
 class Prefill:
     """All prompts that are being read."""
 
-    def __init__(self, model: Any, make_cache: Callable[[], Cache], most: int) -> None:
+    def __init__(self, model: Any, make_cache: Callable[[], Cache], most: int, prefixes: PrefixCache) -> None:
+        """`most`: tokens of a chunk."""
         self._model = model
         self._make_cache = make_cache
         self._pace = Pace(most)
         self._plain = all(type(layer) is KVCache for layer in make_cache())
+        self._prefixes = prefixes
         self._readings: list[Reading] = []
         self._turn = 0
 
@@ -109,8 +119,10 @@ class Prefill:
     def rows(self) -> int:
         return sum(len(reading.rows) for reading in self._readings)
 
-    def add(self, rows: list[Row], cache: Cache | None = None, read: int = 0) -> None:
-        self._readings.append(Reading(rows, cache or self._make_cache(), read))
+    def add(self, rows: list[Row]) -> None:
+        reading = Reading(rows, self._make_cache())
+        reading.begin(self._prefixes)
+        self._readings.append(reading)
 
     def step(self, decoding: int, step_s: float) -> tuple[list[Joining], list[Chunk]]:
         """One chunk's worth of prompts, beside `decoding` rows whose steps take `step_s`: a part of one, or several."""
@@ -144,6 +156,8 @@ class Prefill:
         first = min(self._readings, key=lambda reading: reading.left)
         if self._turn % OLDEST_EVERY == 0:
             first = self._readings[0]
+        if first.untouched:  # others may have read the same meanwhile
+            first.begin(self._prefixes)
         if not (self._plain and first.untouched and 0 < first.left <= budget // 2):
             return [first]
         alike = [
@@ -188,6 +202,8 @@ class Prefill:
         return [chunk for reading in group for chunk in reading.rows[0].answer.fail(*failure(error))]
 
     def _leave(self, reading: Reading) -> list[Joining]:
+        if self._plain:
+            self._prefixes.keep(reading.rows[0].ids[: reading.until], reading.cache)
         ready, others = reading.fork()
         at = self._readings.index(reading)
         self._readings[at : at + 1] = others

@@ -18,7 +18,7 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def warm_engine(llama: Path) -> Engine:
-    engine = make_engine(Wanted(engine="mlx", folder=llama, origin=ORIGIN))
+    engine = make_engine(Wanted(engine="mlx", folder=llama, origin=ORIGIN, cache_bytes=0))
     engine.load(lambda _: None)
     engine.warm()
     return engine
@@ -35,6 +35,6 @@ def engine(warm_engine: Engine) -> Engine:
 def roomy_engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
     """For prompts that need several chunks, however fast the machine is."""
     folder = make_random_llama(tmp_path_factory.mktemp("roomy"), context=8192)
-    engine = make_engine(Wanted(engine="mlx", folder=folder, origin=ORIGIN))
+    engine = make_engine(Wanted(engine="mlx", folder=folder, origin=ORIGIN, cache_bytes=0))
     engine.load(lambda _: None)
     return engine

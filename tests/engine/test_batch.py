@@ -18,8 +18,8 @@ NEAR = 1e-4
 """Log-probabilities closer than this are a tie: floating point decides it, and may do so differently in a batch."""
 
 
-def loaded(folder: Path, **wanted: Any) -> Engine:
-    engine = make_engine(Wanted(engine="mlx", folder=folder, origin=ORIGIN, **wanted))
+def loaded(folder: Path) -> Engine:
+    engine = make_engine(Wanted(engine="mlx", folder=folder, origin=ORIGIN, cache_bytes=0))
     engine.load(lambda _: None)
     return engine
 

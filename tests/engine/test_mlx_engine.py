@@ -49,7 +49,7 @@ def plain_engine(llama: Path) -> Engine:
     from actors.engine.mlx_engine import MlxEngine
     from actors.engine.plain import PlainBatch
 
-    plain = make_engine(Wanted(engine="mlx", folder=llama, origin=ORIGIN))
+    plain = make_engine(Wanted(engine="mlx", folder=llama, origin=ORIGIN, cache_bytes=0))
     assert isinstance(plain, MlxEngine)
     plain.load(lambda _: None)
     assert plain.compiled
