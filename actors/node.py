@@ -35,8 +35,9 @@ from api.settings import ApiSettings
 from bus.bus import Bus
 from bus.lease import Holder, Lease
 from bus.server import Server
+from bus.tracing import Tracing, TracingUnusable
 from schemas.events import NodeJoined
-from schemas.ids import InstanceId
+from schemas.ids import InstanceId, NodeId
 from schemas.node import Beat, NodeProfile
 
 log = structlog.get_logger()
@@ -72,7 +73,10 @@ class Node:
         self._profile = profile
         self._holder = Holder(node=bus.node, incarnation=token_hex(4))
         self._ensemble = Ensemble()
-        self._api = Api(bus, bus.node, api_settings(settings)) if "api" in settings.roles else None
+        self._tracing = traced(settings, bus.node)
+        self._api = (
+            Api(bus, bus.node, api_settings(settings), self._tracing) if "api" in settings.roles else None
+        )
         self._models = [wish(text, here=bus.node) for text in settings.models]
 
     @classmethod
@@ -91,6 +95,7 @@ class Node:
         )
         stack.push_async_callback(bus.close)
         node = cls(settings, folder, bus, await measuring)
+        stack.push_async_callback(node._tracing.close)
         stack.push_async_callback(node._ensemble.close)
         if node._api is not None:
             try:
@@ -132,8 +137,10 @@ class Node:
             start("api", self._api.run)
 
     def _worker(self) -> Worker:
-        bus, logs, level = self._bus, self._folder.logs, self._settings.log_level
-        return Worker(bus, bus.connection.url, logs, self._patience(), level)
+        bus, logs, settings = self._bus, self._folder.logs, self._settings
+        return Worker(
+            bus, bus.connection.url, logs, self._patience(), settings.log_level, settings.otlp_endpoint
+        )
 
     def _lead(self, lease: Lease) -> Awaitable[None]:
         return Master(self._bus, lease).run()
@@ -192,6 +199,14 @@ class Node:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._ensemble.stop)
+
+
+def traced(settings: Settings, node: NodeId) -> Tracing:
+    """Where this node's spans go; raises `CannotStart`."""
+    try:
+        return Tracing.towards(settings.otlp_endpoint, "troupe", node)
+    except TracingUnusable as failure:
+        raise CannotStart(str(failure)) from failure
 
 
 def api_settings(settings: Settings) -> ApiSettings:

@@ -14,6 +14,8 @@ from actors.setting_sources import Given, SettingsError, from_environ, from_file
 from schemas.node import Role
 
 FILE_NAME = "troupe.toml"
+OTLP_ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+"""OpenTelemetry's own variable, which stands for all programs of a machine."""
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 """0: any free one."""
@@ -64,6 +66,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     hub_token: str = ""
     """In whose name the hub is asked, for gated models; empty: what `hf auth login` saved, for its own hub only."""
 
+    otlp_endpoint: str = ""
+    """Where spans are sent, OTLP over HTTP (`OTEL_EXPORTER_OTLP_ENDPOINT` too); empty: nowhere."""
+
     @property
     def roles(self) -> tuple[Role, ...]:
         """What this node takes part in."""
@@ -88,12 +93,18 @@ def load_settings(
     """The settings of this process; `flags` hold only what was given on the command line."""
     environ = os.environ if environ is None else environ
     folder = Path.cwd() if folder is None else folder
-    given = {**from_environ(environ, FIELDS), **from_flags(flags or {})}
+    given = {**_everybodys(environ), **from_environ(environ, FIELDS), **from_flags(flags or {})}
     found = _find_file(environ, folder, given)
     if found is not None:
         given = {**_anchored(from_file(found, FIELDS), found.parent), **given}
     settings = Settings(**{name: _convert(name, one) for name, one in given.items()})
     return _checked(_completed(settings, folder))
+
+
+def _everybodys(environ: Mapping[str, str]) -> dict[str, Given]:
+    """What variables say that are not ours alone."""
+    endpoint = environ.get(OTLP_ENDPOINT)
+    return {"otlp_endpoint": Given(endpoint, f"{OTLP_ENDPOINT} in the environment")} if endpoint else {}
 
 
 def wants_tracebacks() -> bool:
@@ -166,6 +177,8 @@ def _checked(settings: Settings) -> Settings:
 def _problems(settings: Settings) -> Iterator[str]:
     if settings.nats and not _URL.fullmatch(settings.nats):
         yield f"{settings.nats!r} is no address of a NATS server; one looks like nats://host:4222"
+    if settings.otlp_endpoint and not re.fullmatch(r"https?://[^\s/]+\S*", settings.otlp_endpoint):
+        yield f"{settings.otlp_endpoint!r} is no address of a collector; one looks like http://host:4318"
     if settings.api_only and settings.no_api:
         yield "api_only and no_api together leave nothing to run; give one of them"
     if not settings.roles:

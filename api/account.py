@@ -1,11 +1,14 @@
 """One request's account: told what happens to it, from its arrival to its end."""
 
 from time import monotonic, time
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from api.durations import Durations
 from schemas.ids import InstanceId
 from schemas.task import Lane, Task
+
+if TYPE_CHECKING:  # an extra, which need not be installed
+    from opentelemetry.trace import Span
 
 Stage = Literal["waiting", "queued", "prefilling", "decoding"]
 """For its model and for its prompt's tokens; for a worker; for its first token; for the next one."""
@@ -32,6 +35,8 @@ class Account:
         "pace",
         "placed_at",
         "prompt_tokens",
+        "span",
+        "trace",
         "user",
     )
 
@@ -53,13 +58,16 @@ class Account:
         self.pace = Durations()
         """Times between tokens."""
         self.endpoint = self.user = ""
+        self.trace = ""
+        """The trace context that its client sent."""
+        self.span: Span | None = None
         self.metadata: dict[str, str] = {}
         self.finish: Literal["stop", "length", "tool_calls", ""] = ""
         """How its dialect calls the end of a whole answer; empty: as the engine does."""
 
-    def asked(self, endpoint: str, user: str, metadata: dict[str, str]) -> None:
-        """Over which route, and what the client says about who it asks for."""
-        self.endpoint, self.user, self.metadata = endpoint, user, metadata
+    def asked(self, endpoint: str, user: str, metadata: dict[str, str], trace: str = "") -> None:
+        """Over which route, who the client asks for, and of which trace it is a part."""
+        self.endpoint, self.user, self.metadata, self.trace = endpoint, user, metadata, trace
 
     def dispatched(self, task: Task) -> None:
         """Its task is made, and goes out; a later attempt changes nothing."""

@@ -8,9 +8,11 @@ from contextlib import contextmanager
 from api.account import Account, Stage
 from api.errors import ApiError, from_exception
 from api.request import InFlight
+from api.spans import Spans
 from api.tally import Tally
 from bus.bus import Bus
 from bus.errors import BusError
+from bus.tracing import Tracing
 from schemas.audit import Audit, Outcome
 from schemas.chunks import Timings
 from schemas.ids import ApiId, ModelId, RequestId
@@ -22,7 +24,7 @@ NO_MODEL = ModelId("")
 class Accounts:
     """Kept by the owner of requests; read by `/metrics`."""
 
-    def __init__(self, bus: Bus, api: ApiId) -> None:
+    def __init__(self, bus: Bus, api: ApiId, tracing: Tracing | None = None) -> None:
         self.open: dict[RequestId, InFlight] = {}
         self.tallies: dict[ModelId, Tally] = {}
         self.refusals: Counter[str] = Counter()
@@ -33,6 +35,7 @@ class Accounts:
         """Frames and chunks that could not be read, or made no sense."""
         self._bus = bus
         self._api = api
+        self.spans = Spans(tracing or Tracing())
 
     async def run(self) -> None:
         """Have the records stored, until cancelled."""
@@ -74,6 +77,7 @@ class Accounts:
         del self.open[request.id]
         outcome, code = _outcome(request, end)
         audit = self._audit(request, outcome, code)
+        self.spans.end(request.account, audit)
         self.tallies.setdefault(self.counted_as(request), Tally()).add(request.account, audit)
         if outcome == "refused":
             self.refusals[code] += 1

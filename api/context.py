@@ -9,17 +9,18 @@ from api.requests import Requests
 from api.settings import ApiSettings
 from bus.bus import Bus
 from bus.signs import Signs
+from bus.tracing import Tracing
 
 
 class Context:
     """Built once for each life of an API actor."""
 
-    def __init__(self, bus: Bus, settings: ApiSettings) -> None:
+    def __init__(self, bus: Bus, settings: ApiSettings, tracing: Tracing | None = None) -> None:
         self.bus = bus
         self.settings = settings
         self.threads = ThreadPoolExecutor(settings.threads, thread_name_prefix="api")
         self.signs = Signs(bus)
-        self.requests = Requests(bus, settings)
+        self.requests = Requests(bus, settings, tracing)
         artifacts = Artifacts(bus.artifacts, self.threads, settings.artifacts)
         self.prompts = Prompts(bus, artifacts, self.threads, settings.inline_chars)
         self.generations = Generations(self.requests, self.prompts, bus.view)

@@ -96,7 +96,7 @@ class Generations:
     def begun(self, request: RequestId, wish: Wish) -> Generator[Generation]:
         """A generation from its arrival until its client has all, or has gone; raises `ApiError`."""
         with self.requests.owned(request, wish.model, wish.n) as owned:
-            owned.account.asked(wish.endpoint, wish.user, wish.metadata)
+            owned.account.asked(wish.endpoint, wish.user, wish.metadata, wish.trace)
             if wish.timeout_s:
                 owned.deadline = get_running_loop().time() + wish.timeout_s
             yield Generation(owned, wish)

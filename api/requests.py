@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Generator
 from contextlib import aclosing, contextmanager
 
+import msgspec
+
 from api.accounts import Accounts
 from api.catalogue import hopeless
 from api.drain import Drain
@@ -19,6 +21,7 @@ from api.request import InFlight
 from api.settings import ApiSettings
 from api.withdrawals import Withdrawals
 from bus.bus import Bus
+from bus.tracing import Tracing
 from schemas.chunks import Started
 from schemas.ids import ModelId, RequestId, new_api_id
 from schemas.state import State
@@ -28,9 +31,9 @@ from schemas.task import Task
 class Requests:
     """All requests whose clients are connected here; one life of it is one branch of `troupe.out`."""
 
-    def __init__(self, bus: Bus, settings: ApiSettings) -> None:
+    def __init__(self, bus: Bus, settings: ApiSettings, tracing: Tracing | None = None) -> None:
         self.api = new_api_id()
-        self.accounts = Accounts(bus, self.api)
+        self.accounts = Accounts(bus, self.api, tracing)
         self._bus = bus
         self._settings = settings
         self._own: dict[RequestId, InFlight] = {}
@@ -95,8 +98,8 @@ class Requests:
 
     async def dispatch(self, request: InFlight, task: Task) -> None:
         """Give the task to an instance that takes it at once, or leave it in the queue; raises `ApiError`."""
-        request.task = task
         request.account.dispatched(task)
+        request.task = msgspec.structs.replace(task, trace=self.accounts.spans.begin(request.account))
         await self._offers.dispatch(request)
         self._migrations.judge_placed(request)
 

@@ -13,6 +13,7 @@ from api.app import create_app
 from api.context import Context
 from api.settings import ApiSettings
 from bus.bus import Bus
+from bus.tracing import Tracing
 from schemas.ids import NodeId
 
 log = structlog.get_logger()
@@ -33,8 +34,9 @@ class PortTaken(AddressUnusable):
 class Api:
     """Serves HTTP for one node; `bind` first, so that `url` is known before anything is served."""
 
-    def __init__(self, bus: Bus, node: NodeId, settings: ApiSettings) -> None:
+    def __init__(self, bus: Bus, node: NodeId, settings: ApiSettings, tracing: Tracing | None = None) -> None:
         self._bus = bus
+        self._tracing = tracing
         self._settings = settings
         self._log = log.bind(node=node)
         self._socket: socket.socket | None = None
@@ -60,7 +62,7 @@ class Api:
         """Serve until cancelled; running answers get `stop_grace_s` seconds to end."""
         self.bind()
         assert self._socket is not None, "bind makes it"
-        context = Context(self._bus, self._settings)
+        context = Context(self._bus, self._settings, self._tracing)
         server = _Server(_configuration(context), self.serving)
         try:
             await self._bus.view.start()

@@ -9,6 +9,7 @@ from msgspec import Struct
 from api.errors import ApiError
 from api.grammars import Named
 from api.urgency import urgency
+from bus.tracing import HEADER
 from schemas.ids import ModelId
 from schemas.openai import Asked
 from schemas.task import Grammar, Lane, Sampling
@@ -42,6 +43,8 @@ class Wish(Struct, frozen=True, kw_only=True):
     user: str = ""
     """Who the client asks for; this and the next stand in the record of what the request cost."""
     metadata: dict[str, str] = {}
+    trace: str = ""
+    """W3C trace context of the client."""
 
 
 def wish(
@@ -66,6 +69,7 @@ def wish(
         timeout_s=urgent.timeout_s,
         timings=asked.wants_timings,
         user=asked.user or "",
+        trace=headers.get(HEADER, ""),
     )
 
 

@@ -106,6 +106,8 @@ class Task(Struct, frozen=True, kw_only=True, tag=True, omit_defaults=True):
     lane: Lane = "normal"
     deadline: float = 0.0
     """Unix time after which nobody waits for the answer any more; 0: none."""
+    trace: str = ""
+    """W3C trace context (`traceparent`) of the span that it belongs to; empty: nobody traces it."""
 
 
 def made_of(task: Task) -> Made:

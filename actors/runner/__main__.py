@@ -15,6 +15,7 @@ from actors.journal import keep_journal
 from actors.runner.job import LastWords, RunnerJob
 from actors.runner.runner import Runner, connect
 from bus.errors import BusError
+from bus.tracing import Tracing
 
 CLOSE_S = 1.0
 """How long saying goodbye to the bus may take; seconds."""
@@ -56,9 +57,11 @@ async def live(job: RunnerJob, words: BinaryIO) -> int:
 
 async def run(job: RunnerJob) -> None:
     bus = await connect(job)
+    tracing = Tracing.towards(job.otlp_endpoint, "troupe-runner", job.instance)
     try:
-        await Runner(job, bus).run()
+        await Runner(job, bus, tracing).run()
     finally:
+        await tracing.close()
         with suppress(TimeoutError):
             await asyncio.wait_for(bus.close(), CLOSE_S)
 

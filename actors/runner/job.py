@@ -31,6 +31,8 @@ class RunnerJob(Struct, frozen=True, kw_only=True):
     rank: int = 0
     pulse_s: float = 1.0
     log_level: LogLevel = "info"
+    otlp_endpoint: str = ""
+    """Where spans are sent; empty: nowhere."""
 
 
 class LastWords(Struct, frozen=True, kw_only=True):

@@ -1,8 +1,9 @@
 """The requests that a runner has taken up, by attempt, and the room that is left."""
 
 import asyncio
+from time import time
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from schemas.ids import RequestId
 from schemas.task import Task
@@ -19,6 +20,8 @@ class OpenTask(Struct):
     task: Task
     cancels: list[int | None] = []
     """Indices of sequences that nobody wants any more; None: all."""
+    taken_at: float = field(default_factory=time)
+    """Unix time."""
 
 
 class OpenTasks:

@@ -4,6 +4,7 @@ import msgspec
 import structlog
 
 from actors.runner.open_tasks import OpenTasks
+from actors.runner.spans import Spans
 from actors.runner.vitals import Vitals
 from bus.bus import Bus
 from bus.errors import BusAway
@@ -19,10 +20,11 @@ FRAME_CHUNKS = 256
 class Outbox:
     """Sends each chunk to the owner of its request, and closes what has ended."""
 
-    def __init__(self, bus: Bus, tasks: OpenTasks, vitals: Vitals) -> None:
+    def __init__(self, bus: Bus, tasks: OpenTasks, vitals: Vitals, spans: Spans) -> None:
         self._bus = bus
         self._tasks = tasks
         self._vitals = vitals
+        self._spans = spans
         self._encode = msgspec.msgpack.Encoder().encode
         self._lost = 0
 
@@ -39,7 +41,8 @@ class Outbox:
             kind = type(chunk)
             if kind is Tokens:
                 tokens += len(chunk.ids) // 4  # type: ignore[union-attr]  # the kind says so, and this is hot
-            elif kind is Ended or kind is Failed:
+            elif isinstance(chunk, Ended | Failed):
+                self._spans.tell(open_task, chunk)
                 self._tasks.close(chunk.request, chunk.attempt)
         for api, frame in frames.items():
             self._post(api, frame)

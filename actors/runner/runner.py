@@ -14,8 +14,10 @@ from actors.runner.engine_thread import EngineThread
 from actors.runner.job import RunnerJob
 from actors.runner.open_tasks import OpenTasks
 from actors.runner.outbox import Outbox
+from actors.runner.spans import Spans
 from bus.bus import Bus
 from bus.errors import BlobMissing, BusAway, BusError
+from bus.tracing import Tracing
 from schemas.chunks import Chunk, Failed, FailureCode
 from schemas.events import RunnerReported
 from schemas.instance import RunnerStatus
@@ -33,14 +35,15 @@ Stage = tuple[RunnerStatus, int]
 class Runner:
     """One life of one shard; `run` until it fails or is cancelled."""
 
-    def __init__(self, job: RunnerJob, bus: Bus) -> None:
+    def __init__(self, job: RunnerJob, bus: Bus, tracing: Tracing | None = None) -> None:
         self._job = job
         self._bus = bus
         self._log = log.bind(node=job.node, instance=job.instance, attempt=job.attempt)
         self._tasks = OpenTasks()
         self._stages: asyncio.Queue[Stage] = asyncio.Queue()
         self._engine = EngineThread(self._make_engine, self._come_to, self._send)
-        self._outbox = Outbox(bus, self._tasks, self._engine.vitals)
+        spans = Spans(tracing or Tracing(), job.instance)
+        self._outbox = Outbox(bus, self._tasks, self._engine.vitals, spans)
         self._cancels = msgspec.json.Decoder(Cancel)
         self._children: asyncio.TaskGroup | None = None
 

@@ -18,13 +18,20 @@ class Worker(Actor):
     """Each attempt of each shard is carried by a task of its own: none waits for another."""
 
     def __init__(
-        self, bus: Bus, nats_url: str, logs: Path, patience: Patience, log_level: LogLevel = "info"
+        self,
+        bus: Bus,
+        nats_url: str,
+        logs: Path,
+        patience: Patience,
+        log_level: LogLevel = "info",
+        otlp_endpoint: str = "",
     ) -> None:
         super().__init__(bus)
         self._nats_url = nats_url
         self._logs = logs
         self._patience = patience
         self._log_level: LogLevel = log_level
+        self._otlp_endpoint = otlp_endpoint
         self._carried: dict[Key, asyncio.Task[None]] = {}
 
     @forever
@@ -56,4 +63,5 @@ class Worker(Actor):
             spec=instance.spec,
             path=path,
             log_level=self._log_level,
+            otlp_endpoint=self._otlp_endpoint,
         )

@@ -33,6 +33,18 @@ def test_a_flag_wins_over_a_variable_and_a_variable_over_the_file(tmp_path: Path
     assert (settings.api_port, settings.nats_port, settings.cluster) == (10, 12, "three")
 
 
+def test_a_collector_is_named_by_opentelemetrys_variable_too(tmp_path: Path) -> None:
+    everybodys = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}
+    (tmp_path / "troupe.toml").write_text('otlp_endpoint = "http://file:4318"\n')
+    assert load(tmp_path, **everybodys).otlp_endpoint == "http://collector:4318"
+    assert (
+        load(tmp_path, TROUPE_OTLP_ENDPOINT="https://ours:1/x", **everybodys).otlp_endpoint
+        == "https://ours:1/x"
+    )
+    with pytest.raises(SettingsError, match="'collector:4318' is no address of a collector"):
+        load(tmp_path, TROUPE_OTLP_ENDPOINT="collector:4318")
+
+
 def test_the_file_here_wins_over_the_one_in_the_data_folder(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "troupe.toml").write_text("api_port = 7\n")

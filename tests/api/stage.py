@@ -15,6 +15,7 @@ from openai import AsyncOpenAI
 from api.server import Api
 from api.settings import ApiSettings
 from bus.bus import Bus
+from bus.tracing import Tracing
 from schemas.chunks import Chunk, Ended, FinishReason, SequenceEnded, Started, Timings, Tokens, Usage
 from schemas.events import (
     Decided,
@@ -233,10 +234,10 @@ def spec(model: ModelId = MODEL) -> ModelSpec:
 
 
 @asynccontextmanager
-async def staged(bus: Bus, **settings: object) -> AsyncGenerator[Stage]:
+async def staged(bus: Bus, tracing: Tracing | None = None, /, **settings: object) -> AsyncGenerator[Stage]:
     """A served API on `bus`, with a leader and a described model, but no instance."""
     defaults: dict[str, object] = {"port": 0, "sweep_s": 0.02, "stop_grace_s": 1.0, "command_timeout_s": 0.5}
-    api = Api(bus, NODE, ApiSettings(**(defaults | settings)))  # type: ignore[arg-type]
+    api = Api(bus, NODE, ApiSettings(**(defaults | settings)), tracing)  # type: ignore[arg-type]
     api.bind()
     running = asyncio.create_task(api.run())
     serving = asyncio.create_task(api.serving.wait())
