@@ -154,7 +154,10 @@ class Generations:
         generation.unfinished.discard(index)
         if answer.stopped:
             self._stop(generation, index)
-        return Piece(index, text, answer.shown(), answer.finish(reason), events)
+        finish = answer.finish(reason)
+        if finish == "tool_calls":
+            generation.request.account.finish = finish
+        return Piece(index, text, answer.shown(), finish, events)
 
     def _stop(self, generation: Generation, index: int) -> None:
         """Have the runner end one choice; the last one ends with the whole request, when that is closed."""

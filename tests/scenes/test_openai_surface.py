@@ -1,0 +1,217 @@
+"""OpenAI's SDK against a node with its real engine: what is asked for is what happens, not only accepted."""
+
+import asyncio
+import json
+import re
+from collections import defaultdict
+
+import httpx
+import openai
+import pytest
+from openai import AsyncOpenAI
+from openai.types.chat import ChatCompletion, ChatCompletionMessageParam
+
+from tests.nodes import NodeProcess, StartNode
+
+COUNT: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Count to 20"}]
+TALK: list[ChatCompletionMessageParam] = [{"role": "user", "content": "How do I see events?"}]
+
+
+@pytest.fixture
+async def node(start_node: StartNode) -> NodeProcess:
+    return await start_node("a")
+
+
+def client_of(node: NodeProcess) -> AsyncOpenAI:
+    return AsyncOpenAI(base_url=node.openai_url, api_key="none", max_retries=0)
+
+
+def texts(answer: ChatCompletion) -> list[str]:
+    return [choice.message.content or "" for choice in answer.choices]
+
+
+async def test_chats_whole(node: NodeProcess) -> None:
+    create = client_of(node).chat.completions.create
+    greedy = await create(model="guide", messages=COUNT, temperature=0, logprobs=True, top_logprobs=3)
+
+    # Log-probabilities are those of the tokens that were sent, and the greedy one is the likeliest.
+    logprobs = greedy.choices[0].logprobs
+    assert logprobs is not None and logprobs.content is not None
+    assert b"".join(bytes(token.bytes or []) for token in logprobs.content).decode() == texts(greedy)[0]
+    for token in logprobs.content:
+        values = [top.logprob for top in token.top_logprobs]
+        assert len(values) == 3
+        assert values == sorted(values, reverse=True)
+        assert abs(values[0] - token.logprob) < 1e-4
+        assert token.logprob <= 0
+
+    # Several choices: the same when greedy, of their own when drawn; equal seeds, equal answers.
+    drawn = [
+        await create(model="guide", messages=TALK, n=3, temperature=2, seed=seed, max_tokens=12)
+        for seed in (7, 7, 8)
+    ]
+    assert texts(drawn[0]) == texts(drawn[1])
+    assert texts(drawn[0]) != texts(drawn[2])
+    assert len(set(texts(drawn[0]))) > 1
+    assert drawn[0].usage is not None
+    assert drawn[0].usage.completion_tokens <= 3 * 13
+    same = await create(model="guide", messages=COUNT, n=2, temperature=0)
+    assert texts(same) == texts(greedy) * 2
+    one = await create(
+        model="guide", messages=TALK, temperature=2, seed=1, max_tokens=12, extra_body={"top_k": 1}
+    )
+    assert texts(one)[0] == texts(await create(model="guide", messages=TALK, temperature=0, max_tokens=12))[0]
+    tail = {"top_k": 10**6, "min_p": 1.0, "repetition_penalty": 1.0}
+    likeliest = await create(model="guide", messages=TALK, temperature=2, max_tokens=12, extra_body=tail)
+    assert texts(likeliest) == texts(one)
+
+    # A stop string ends the text before it; a length is a length.
+    stopped = await create(model="guide", messages=COUNT, temperature=0, stop=["7"])
+    assert texts(stopped)[0] == texts(greedy)[0].split("7")[0]
+    assert stopped.choices[0].finish_reason == "stop"
+    long = await create(
+        model="guide", messages=COUNT, temperature=0, max_tokens=90, extra_body={"ignore_eos": True}
+    )
+    assert long.usage is not None and long.usage.completion_tokens == 90
+    assert long.choices[0].finish_reason == "length"
+    assert texts(long)[0].startswith(texts(greedy)[0])
+    at_least = await create(
+        model="guide", messages=COUNT, temperature=0, max_tokens=90, extra_body={"min_tokens": 80}
+    )
+    assert at_least.usage is not None and at_least.usage.completion_tokens >= 80
+
+    # A bias of -100 forbids a token, +100 forces it; a penalty keeps what was said from being said again.
+    first = logprobs.content[0].token
+    async with httpx.AsyncClient(base_url=node.info.api_url) as http:
+        shown = (
+            await http.post(
+                "/tokenize", json={"model": "guide", "prompt": first, "add_special_tokens": False}
+            )
+        ).json()
+        assert shown["count"] == 1
+    banned = await create(
+        model="guide", messages=COUNT, temperature=0, logit_bias={str(shown["tokens"][0]): -100}, logprobs=True,
+        max_tokens=5,
+    )  # fmt: skip
+    assert banned.choices[0].logprobs is not None and banned.choices[0].logprobs.content is not None
+    assert first not in [token.token for token in banned.choices[0].logprobs.content]
+    forced = await create(
+        model="guide", messages=COUNT, logit_bias={str(shown["tokens"][0]): 100}, max_tokens=4,
+        extra_body={"ignore_eos": True},
+    )  # fmt: skip
+    assert texts(forced)[0] == first * 4
+    fresh = await create(
+        model="guide", messages=COUNT, temperature=0, presence_penalty=2, frequency_penalty=2, max_tokens=60,
+        logit_bias={str(shown["tokens"][0]): 10},
+    )  # fmt: skip
+    assert texts(fresh)[0] != texts(greedy)[0]
+
+
+async def test_chats_keep_to_a_form(node: NodeProcess) -> None:
+    client = client_of(node)
+    create = client.chat.completions.create
+    schema = {
+        "type": "object",
+        "properties": {
+            "name": {"type": "string", "maxLength": 10},
+            "age": {"type": "integer", "minimum": 1, "maximum": 99},
+        },
+        "required": ["name", "age"],
+        "additionalProperties": False,
+    }
+    answers = await asyncio.gather(
+        create(
+            model="guide", messages=TALK, max_tokens=200,
+            response_format={"type": "json_schema", "json_schema": {"name": "person", "schema": schema, "strict": True}},
+        ),
+        create(model="guide", messages=TALK, max_tokens=200, extra_body={"guided_json": schema}),
+        create(model="guide", messages=TALK, n=2, max_tokens=60, extra_body={"guided_regex": r"[a-f]{3}-\d{2}"}),
+        create(model="guide", messages=TALK, n=2, max_tokens=60, extra_body={"guided_choice": ["yes", "no (never)"]}),
+        create(model="guide", messages=TALK, max_tokens=60, extra_body={"guided_grammar": 'start: "ab"~2 /[0-9]/'}),
+    )  # fmt: skip
+    for answer in answers[:2]:
+        person = json.loads(texts(answer)[0])
+        assert set(person) == {"name", "age"} and 1 <= person["age"] <= 99
+    assert all(re.fullmatch(r"[a-f]{3}-\d{2}", text) for text in texts(answers[2]))
+    assert set(texts(answers[3])) <= {"yes", "no (never)"}
+    assert re.fullmatch(r"abab[0-9]", texts(answers[4])[0])
+    with pytest.raises(openai.BadRequestError) as caught:
+        await create(
+            model="guide", messages=TALK,
+            response_format={"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "strange"}}},
+        )  # fmt: skip
+    assert caught.value.param == "response_format"
+    with pytest.raises(openai.BadRequestError) as caught:
+        await create(model="guide", messages=TALK, n=128)
+    assert caught.value.param == "n"
+    with pytest.raises(openai.BadRequestError) as caught:
+        await create(model="guide", messages=TALK, tools=[{"type": "function", "function": {"name": "look"}}])
+    assert caught.value.param == "tools"
+
+
+async def test_chats_streamed(node: NodeProcess) -> None:
+    create = client_of(node).chat.completions.create
+    whole = await create(
+        model="guide", messages=TALK, n=3, temperature=1.5, seed=3, stop=["s"], max_tokens=30
+    )
+    stream = await create(
+        model="guide", messages=TALK, n=3, temperature=1.5, seed=3, stop=["s"], max_tokens=30, stream=True,
+        logprobs=True, stream_options={"include_usage": True}, service_tier="priority",
+        extra_body={"provider_extensions": {"timings": True}}, extra_headers={"X-Troupe-Timeout": "60"},
+    )  # fmt: skip
+    said: dict[int, str] = defaultdict(str)
+    spoken: dict[int, bytes] = defaultdict(bytes)
+    finishes: dict[int, str] = {}
+    chunks = [chunk async for chunk in stream]
+    for chunk in chunks:
+        for choice in chunk.choices:
+            said[choice.index] += choice.delta.content or ""
+            shown = choice.logprobs.content if choice.logprobs else None
+            spoken[choice.index] += b"".join(bytes(token.bytes or []) for token in shown or [])
+            if choice.finish_reason:
+                finishes[choice.index] = choice.finish_reason
+    assert [said[index] for index in range(3)] == texts(whole)
+    assert [finishes[index] for index in range(3)] == [choice.finish_reason for choice in whole.choices]
+    assert all(spoken[index].decode().startswith(said[index]) for index in range(3))
+    last = chunks[-1]
+    assert last.usage is not None and last.usage.prompt_tokens > 0
+    assert last.service_tier == "priority"
+    assert last.model_extra is not None and last.model_extra["timings"]["decode_s"] > 0
+
+
+async def test_completions(node: NodeProcess) -> None:
+    client = client_of(node)
+    create = client.completions.create
+    async with httpx.AsyncClient(base_url=node.info.api_url) as http:
+        chat = (await http.post("/tokenize", json={"model": "guide", "messages": COUNT})).json()
+        text = (await http.post("/detokenize", json={"model": "guide", "tokens": chat["tokens"]})).json()[
+            "prompt"
+        ]
+        again = (await http.post("/tokenize", json={"model": "guide", "prompt": text})).json()
+    assert again["tokens"] == chat["tokens"], "the rendered chat, control tokens and all"
+    assert chat["max_model_len"] > chat["count"] == len(chat["tokens"])
+
+    answer = await client.chat.completions.create(model="guide", messages=COUNT, temperature=0)
+    by_ids = await create(model="guide", prompt=chat["tokens"], temperature=0, max_tokens=100, logprobs=2)
+    by_text = await create(model="guide", prompt=text, temperature=0, max_tokens=100, echo=True)
+    assert by_ids.choices[0].text == texts(answer)[0]
+    assert by_text.choices[0].text == text + texts(answer)[0]
+    logprobs = by_ids.choices[0].logprobs
+    assert logprobs is not None and logprobs.tokens and logprobs.text_offset and logprobs.top_logprobs
+    assert "".join(logprobs.tokens) == by_ids.choices[0].text
+    assert all(
+        by_ids.choices[0].text[at:].startswith(word)
+        for at, word in zip(logprobs.text_offset, logprobs.tokens, strict=True)
+    )
+    assert all(len(top) in (2, 3) for top in logprobs.top_logprobs)
+
+    prompts = ["actors ", "The cluster ", "NATS "]
+    whole = await create(model="guide", prompt=prompts, n=2, seed=5, max_tokens=8)
+    stream = await create(model="guide", prompt=prompts, n=2, seed=5, max_tokens=8, stream=True)
+    streamed: dict[int, str] = defaultdict(str)
+    async for chunk in stream:
+        for choice in chunk.choices:
+            streamed[choice.index] += choice.text
+    assert [choice.index for choice in whole.choices] == list(range(6))
+    assert [streamed[index] for index in range(6)] == [choice.text for choice in whole.choices]
+    assert whole.usage is not None and whole.usage.prompt_tokens >= 3
