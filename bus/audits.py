@@ -55,12 +55,14 @@ class Audits:
             await self._send_off()
 
     async def _store(self) -> None:
-        """The oldest records; those whose storing failed stay where they are, and are tried again."""
-        batch = [self._waiting[number] for number in range(min(AT_ONCE, len(self._waiting)))]
-        failures = await asyncio.gather(*map(self._append, batch))
+        """The oldest records; those whose storing failed go back to where they were, and are tried again."""
+        batch = [self._waiting.popleft() for _ in range(min(AT_ONCE, len(self._waiting)))]
+        try:
+            failures = await asyncio.gather(*map(self._append, batch))
+        except asyncio.CancelledError:
+            self._waiting.extendleft(reversed(batch))
+            raise
         self.stored += failures.count("")
-        for _ in batch:
-            self._waiting.popleft()
         again = [audit for audit, failure in zip(batch, failures, strict=True) if failure]
         self._waiting.extendleft(reversed(again))
         if again:
