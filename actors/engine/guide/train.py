@@ -166,7 +166,7 @@ def train(folder: Path, minutes: float) -> None:
     spent_s = time.monotonic() - started
     save_weights(model, folder)
     size = sum(weight.size for _, weight in parameters(model))
-    run = Run(size, steps, seen, spent_s / 60, machine(f"{BLAS.name}, {BLAS.threads} threads"))
+    run = Run(size, steps, seen, spent_s / 60, machine(f"{BLAS.name}, threads: {BLAS.threads}"))
     write_card(folder, run, measure(folder))
 
 
