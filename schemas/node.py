@@ -52,4 +52,15 @@ class Pulse(Struct, frozen=True, kw_only=True, tag="Pulse"):
     """Processor time that the process has used since the running step began; seconds."""
     slowest_step_s: float
     running: int = 0
+    """Requests that are taken up and not ended."""
     tokens_s: float = 0.0
+    rows: int = 0
+    """Sequences that decode together."""
+    reading: int = 0
+    """Sequences whose prompts are being read."""
+    waiting: int = 0
+    """Requests that wait for a slot in the engine."""
+    batch_bytes: int = 0
+    """Memory of the keys and values of what decodes."""
+    cache_bytes: int = 0
+    """Memory of the prefixes that are kept."""

@@ -22,7 +22,7 @@ from actors.engine.fitting import fitting
 from actors.engine.grammar import GrammarError, Grammars
 from actors.engine.kernel_lock import kernel_lock
 from actors.engine.model_loader import LoadedModel, load_model, sentence
-from actors.engine.port import EngineLoadError, Origin, Report
+from actors.engine.port import EngineLoadError, Gauges, Origin, Report
 from actors.engine.prefill import Prefill
 from actors.engine.prefix_cache import PrefixCache
 from actors.engine.ring import Cache, RingBatch
@@ -79,6 +79,12 @@ class MlxEngine:
     @property
     def idle(self) -> bool:
         return not (self._answers or self._chunks or self._decoding.occupied)
+
+    @property
+    def gauges(self) -> Gauges:
+        decoding, prefixes = self._decoding, self._prefixes
+        rows = len(decoding.rows)
+        return Gauges(rows, self._prefill.rows, len(self._waiting), decoding.nbytes, prefixes.nbytes)
 
     def load(self, report: Report) -> None:
         report("reading")

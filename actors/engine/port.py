@@ -27,6 +27,20 @@ class Origin(Struct, frozen=True):
     attempt: int
 
 
+class Gauges(Struct, frozen=True):
+    """How much an engine has in hand."""
+
+    rows: int = 0
+    """Sequences that decode together."""
+    reading: int = 0
+    """Sequences whose prompts are being read."""
+    waiting: int = 0
+    """Requests that wait for slots."""
+    batch_bytes: int = 0
+    cache_bytes: int = 0
+    """Of prefixes that are kept."""
+
+
 class EngineLoadError(Exception):
     """A model cannot be served; `reason` names the file that is at fault, if one is."""
 
@@ -48,6 +62,9 @@ class Engine(Protocol):
     def idle(self) -> bool:
         """Nothing to do: no request runs or waits, and all chunks were handed over."""
         ...
+
+    @property
+    def gauges(self) -> Gauges: ...
 
     def load(self, report: Report) -> None:
         """Bring the model into memory; raises EngineLoadError."""

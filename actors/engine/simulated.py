@@ -16,7 +16,7 @@ from msgspec import Struct
 from actors.engine.answer import Answer
 from actors.engine.fault import fault
 from actors.engine.nonsense import Nonsense, read_nonsense
-from actors.engine.port import Origin, Report
+from actors.engine.port import Gauges, Origin, Report
 from schemas.chunks import Chunk, Failed, Prefilled, Tokens
 from schemas.ids import RequestId
 from schemas.model import SimulatedSpeed
@@ -75,6 +75,10 @@ class SimulatedEngine:
     @property
     def idle(self) -> bool:
         return not (self._decoding or self._prefilling or self._waiting or self._chunks)
+
+    @property
+    def gauges(self) -> Gauges:
+        return Gauges(len(self._decoding), len(self._prefilling), len(self._waiting))
 
     def load(self, report: Report) -> None:
         report("reading")

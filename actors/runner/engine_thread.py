@@ -19,6 +19,8 @@ log = structlog.get_logger()
 
 UNDELIVERED_STEPS = 64
 """An engine that is this far ahead of the loop waits for it."""
+GAUGE_EVERY = 4
+"""Steps after which the engine's gauges are read."""
 
 Order = Callable[[Engine], None]
 OnStage = Callable[[RunnerStatus, int], None]
@@ -40,6 +42,7 @@ class EngineThread:
         self._news = threading.Event()
         self._room = threading.Semaphore(UNDELIVERED_STEPS)
         self._leaving = False
+        self._steps = 0
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="engine")
         self._loop = asyncio.get_running_loop()
 
@@ -77,6 +80,7 @@ class EngineThread:
                 while self._orders:
                     self._orders.popleft()(engine)
                 if engine.idle:
+                    self.vitals.gauges = engine.gauges
                     self._news.wait()
                 else:
                     self._step(engine)
@@ -99,6 +103,9 @@ class EngineThread:
         self.vitals.step_begins()
         chunks = engine.step()
         self.vitals.step_ended()
+        self._steps += 1
+        if self._steps % GAUGE_EVERY == 0:
+            self.vitals.gauges = engine.gauges
         if chunks:
             self._room.acquire()
             if not self._leaving:

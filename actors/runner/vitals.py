@@ -2,6 +2,7 @@
 
 from time import monotonic, process_time
 
+from actors.engine.port import Gauges
 from schemas.ids import InstanceId
 from schemas.node import Pulse
 
@@ -11,6 +12,8 @@ class Vitals:
 
     def __init__(self) -> None:
         self._steps = 0
+        self.gauges = Gauges()
+        """As the engine's thread saw them last."""
         self._began: float | None = None
         self._began_cpu = 0.0
         self._slowest_s = 0.0
@@ -51,4 +54,9 @@ class Vitals:
             slowest_step_s=self._slowest_s,
             running=running,
             tokens_s=tokens / span if span > 0 else 0.0,
+            rows=self.gauges.rows,
+            reading=self.gauges.reading,
+            waiting=self.gauges.waiting,
+            batch_bytes=self.gauges.batch_bytes,
+            cache_bytes=self.gauges.cache_bytes,
         )

@@ -3,6 +3,7 @@
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,6 +40,37 @@ def test_a_later_attempt_goes_on_as_the_first_would_have(llama: Path) -> None:
     whole = ids(engine, temperature=1.0, seed=-4)
     rest = run(engine, a_task(prompt=PROMPT, made=(Made(pack_ids(whole[:4])),), temperature=1.0, seed=-4))
     assert tokens(rest) == whole[4:]
+
+
+def test_it_makes_several_sequences_and_goes_on_with_each(llama: Path) -> None:
+    engine = simulated(llama)
+    chunks = run(engine, a_task(n=3))
+    said = [tokens(chunks, index=index) for index in range(3)]
+    assert len({tuple(each) for each in said}) == 3
+    made = (Made(pack_ids(said[0][:4])), Made(pack_ids(said[1]), "stop"), Made())
+    later = run(engine, a_task(n=3, made=made))
+    assert [tokens(later, index=index) for index in range(3)] == [said[0][4:], [], said[2]]
+    assert (
+        len(reasons(later)) == 2 and isinstance(later[-1], Ended) and later[-1].usage.completion_tokens == 30
+    )
+
+
+def test_one_sequence_may_be_cancelled(llama: Path) -> None:
+    engine = simulated(llama)
+    engine.add(a_task(n=2, max_tokens=20))
+    before = engine.step()
+    engine.cancel(a_task().request, 0, 1)
+    chunks = before + finish(engine)
+    assert len(tokens(chunks)) == 20 > len(tokens(chunks, index=1))
+    assert sorted(reasons(chunks)) == ["cancelled", "length"]
+
+
+def test_what_it_cannot_do_is_refused(llama: Path) -> None:
+    engine = simulated(llama, slots=2)
+    cases: list[tuple[dict[str, Any], str]] = [({"logprobs": 0}, "logprobs"), ({"n": 3}, "makes 2 sequences")]
+    for values, said in cases:
+        (failed,) = run(engine, a_task(**values))
+        assert isinstance(failed, Failed) and failed.code == "bad_request" and said in failed.reason
 
 
 def test_it_keeps_its_speed(llama: Path) -> None:

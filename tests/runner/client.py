@@ -36,8 +36,9 @@ class Client:
     async def offer(self, task: Task) -> OfferAnswer:
         return await self.bus.offer(INSTANCE, task)
 
-    async def cancel(self, task: Task) -> None:
-        await self.bus.send(self.bus.subjects.cancel(task.request), Cancel(request=task.request))
+    async def cancel(self, task: Task, index: int | None = None) -> None:
+        cancel = Cancel(request=task.request, index=index)
+        await self.bus.send(self.bus.subjects.cancel(task.request), cancel)
 
     async def until_chunks(self, request: str, count: int) -> list[Chunk]:
         async with asyncio.timeout(TIMEOUT_S):

@@ -4,6 +4,7 @@ import asyncio
 import shutil
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -80,6 +81,46 @@ async def test_without_room_offers_are_refused_and_the_queue_waits(
     await client.cancel(a_task())
     assert reasons(await client.until_ended("r1")) == ["cancelled"]
     assert len(tokens(await client.until_ended("r3"), "r3")) == 10
+
+
+async def test_sequences_count_and_each_may_be_cancelled(start_runner: StartRunner, client: Client) -> None:
+    await start_runner(engine="simulated", slots=4, decode=100)
+    await client.until_status("ready")
+    three = a_task(max_tokens=1000, n=3)
+    assert await client.offer(three) == ACCEPTED
+    refused = await client.offer(a_task(request="r2", n=2))
+    assert isinstance(refused, Refused) and refused.code == "busy" and "3 of 4 slots" in refused.reason
+    await client.until_chunks("r1", 10)
+    await client.cancel(three, index=1)
+    while reasons(client.chunks["r1"]) != ["cancelled"]:
+        await client.until_chunks("r1", len(client.chunks["r1"]) + 1)
+    assert not any(isinstance(chunk, Ended) for chunk in client.chunks["r1"])
+    await client.cancel(three)
+    assert reasons(await client.until_ended("r1")) == ["cancelled"] * 3
+    assert await client.offer(a_task(request="r2", n=2)) == ACCEPTED
+
+
+async def test_its_pulse_tells_what_it_has_in_hand(
+    start_runner: StartRunner, client: Client, bus: Bus
+) -> None:
+    pulses: asyncio.Queue[Pulse] = asyncio.Queue()
+
+    async def until(fits: Callable[[Pulse], bool]) -> None:
+        async with asyncio.timeout(30):
+            while not fits(await pulses.get()):
+                pass
+
+    def hear(payload: bytes, _: str) -> None:
+        pulses.put_nowait(msgspec.json.decode(payload, type=Pulse))
+
+    async with bus.listening(bus.subjects.pulse("n1", "i1"), hear):  # type: ignore[arg-type]
+        await start_runner()
+        await client.until_status("ready")
+        long = a_task(max_tokens=2000, n=3)
+        await client.offer(long)
+        await until(lambda pulse: pulse.running == 1 and pulse.rows == 3 and pulse.batch_bytes > 0)
+        await client.cancel(long)
+        await until(lambda pulse: pulse.running == 0 and pulse.rows == 0 and pulse.batch_bytes == 0)
 
 
 async def test_a_cancelled_request_ends_with_its_usage(start_runner: StartRunner, client: Client) -> None:
