@@ -8,7 +8,7 @@ from schemas.ids import InstanceId
 from schemas.task import Lane, Task
 
 if TYPE_CHECKING:  # an extra, which need not be installed
-    from opentelemetry.trace import Span
+    from bus.tracing import Span
 
 Stage = Literal["waiting", "queued", "prefilling", "decoding"]
 """For its model and for its prompt's tokens; for a worker; for its first token; for the next one."""

@@ -81,12 +81,12 @@ class Audits:
         return ""
 
     async def _send_off(self) -> None:
-        for audit in self._waiting:
+        while self._waiting:
+            audit = self._waiting.popleft()
             try:
                 await self._connection.publish(self._subject(audit), _encode(audit), _headers(audit))
             except BusAway:
                 self._drop(audit)
-        self._waiting.clear()
         self._some.clear()
 
     def _subject(self, audit: Audit) -> str:

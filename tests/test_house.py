@@ -31,6 +31,8 @@ DOORS = {
     "nats": ("bus/",),
     "litestar": ("api/",),
     "uvicorn": ("api/",),
+    "prometheus_client": ("api/",),
+    "opentelemetry": ("bus/",),
     "mlx": ("actors/engine/",),
     "mlx_lm": ("actors/engine/",),
     "llguidance": ("actors/engine/",),
