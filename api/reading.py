@@ -90,7 +90,7 @@ def _kept(kept: Grammar, begun: Thinking | None, tokenizer: ChatTokenizer, read:
     start = "start: thought /\\s*/ (words | calls)" if begun else "start: words | calls"
     rules = [start if calls else start.replace("(words | calls)", "words"), f"words: %json {kept.source}"]
     if begun:
-        rules.append(thought_rule(begun))
+        rules.append(thought_rule(begun, tokenizer.control))
     return Grammar(kind="lark", source="\n".join([*rules, calls]) + "\n")
 
 

@@ -8,11 +8,13 @@
 `api/answer_reader.py` puts it before the reader of tools.
 """
 
+from collections.abc import Collection
+
 from msgspec import Struct
 
 from api.answer_events import AnswerEvent, Said, Thought
 from api.marker import beginning_of
-from api.tool_json import literal
+from api.tool_json import literal, spelt
 
 
 class Thinking(Struct, frozen=True):
@@ -45,8 +47,10 @@ def opens(thinking: Thinking, prompt: str) -> bool:
     return prompt.rstrip().endswith(thinking.begin)
 
 
-def thought_rule(thinking: Thinking) -> str:
-    """Lark: `thought` is the rest of one that the prompt has begun."""
+def thought_rule(thinking: Thinking, control: Collection[str] = ()) -> str:
+    """Lark: `thought` is the rest of one that the prompt has begun; `control`: texts of control tokens."""
+    if thinking.end in control:
+        return f"thought: /(?s:.*)/ {spelt(thinking.end, control)}\n"
     return f"thought[suffix={literal(thinking.end)}]: /(?s:.*)/\n"
 
 

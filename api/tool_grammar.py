@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from api.reasoning import Thinking, thought_rule
 from api.tool_format import ToolFormat, Tools
-from api.tool_json import literal
+from api.tool_json import spelt
 from schemas.task import Grammar
 
 
@@ -38,12 +38,5 @@ def tool_grammar(
         tools, parallel = {choice.name: tools[choice.name]}, False
     rules = written.calls(tools, parallel, lambda text: spelt(text, control))
     if thinking is not None:
-        rules = f"start: thought /\\s*/ calls\n{thought_rule(thinking)}calls: {rules.removeprefix('start: ')}"
+        rules = f"start: thought /\\s*/ calls\n{thought_rule(thinking, control)}calls: {rules.removeprefix('start: ')}"
     return Grammar(kind="lark", source=rules)
-
-
-def spelt(text: str, control: Collection[str]) -> str:
-    """A marker in Lark: control tokens have names in angle brackets (actors/engine/token_table.py)."""
-    if text not in control:
-        return literal(text)
-    return text if text.startswith("<") and text.endswith(">") else f"<|{text}|>"

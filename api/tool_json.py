@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Collection
 from typing import Any
 
 from msgspec import DecodeError, Raw, Struct, ValidationError
@@ -119,3 +120,10 @@ def literal(text: str) -> str:
 
 
 NEWLINE = literal("\n")
+
+
+def spelt(marker: str, control: Collection[str]) -> str:
+    """A marker in Lark: control tokens have names in angle brackets (actors/engine/token_table.py)."""
+    if marker not in control:
+        return literal(marker)
+    return marker if marker.startswith("<") and marker.endswith(">") else f"<|{marker}|>"

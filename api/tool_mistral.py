@@ -17,12 +17,19 @@ _MAY_BE_LIST = re.compile(r"\s*\[?\s*")
 
 def head(text: str, tools: Tools) -> HeadRead:
     """The one call or the other, whichever the template was of."""
-    if listed := _LIST.match(text):
-        call = json_head(text[listed.end() :], tools)
-        if isinstance(call, Head):
-            return Head(call.name, call.size + listed.end(), call.body, call.id, in_object=True)
-        return call
-    return "wait" if _MAY_BE_LIST.fullmatch(text) else _args_head(text)
+    listed = list_head(text, tools)
+    return _args_head(text) if listed == "no" and not _LIST.match(text) else listed
+
+
+def list_head(text: str, tools: Tools) -> HeadRead:
+    """A JSON object, the first of a list or a later one."""
+    listed = _LIST.match(text)
+    if listed is None:
+        return "wait" if _MAY_BE_LIST.fullmatch(text) else "no"
+    call = json_head(text[listed.end() :], tools)
+    if isinstance(call, Head):
+        return Head(call.name, call.size + listed.end(), call.body, call.id, in_object=True)
+    return call
 
 
 def _args_head(text: str) -> HeadRead:

@@ -13,27 +13,34 @@ before calls. With `reader.calls` above 0, `finish_reason` is `tool_calls` where
 `parallel_tool_calls`, end the sequence as soon as `reader.called`.
 """
 
+import re
+
 from api.tool_deepseek import ALL_BEGIN, DEEPSEEK, DEEPSEEK_PLAIN
 from api.tool_format import ToolFormat
+from api.tool_glm import GLM
 from api.tool_hermes import HERMES, OPEN
 from api.tool_llama import LLAMA, PYTHON_TAG
 from api.tool_mistral import ARGS, MISTRAL, MISTRAL_ARGS
 from api.tool_mistral import OPEN as MISTRAL_OPEN
+from api.tool_nemotron import NEMOTRON
+from api.tool_nemotron import OPEN as NEMOTRON_OPEN
 from api.tool_xml import XML
 
 
 def family(template: str) -> ToolFormat | None:
     """How the models of this chat template call tools; None: they do not, or in a way that is not known here."""
-    if "tools" not in template:
-        return None
+    if re.search(r"\btools\b", template) is None:
+        return None  # what a request says of them would not reach the model
     if MISTRAL_OPEN in template:
         return MISTRAL_ARGS if ARGS in template else MISTRAL
     if ALL_BEGIN in template:
         return DEEPSEEK if "```json" in template else DEEPSEEK_PLAIN
+    if NEMOTRON_OPEN in template:
+        return NEMOTRON
     if "<function=" in template and "<parameter=" in template:
         return XML
-    if OPEN in template and "<arg_key>" not in template:
-        return HERMES
+    if OPEN in template:
+        return GLM if "<arg_key>" in template else HERMES
     if PYTHON_TAG in template or '{"name": function name, "parameters":' in template:
         return LLAMA
     return None

@@ -103,8 +103,8 @@ class Model:
 @pytest.fixture(scope="module", params=["text", "control tokens"])
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Model:
     """Once all markers are tokens that are text, once they are control tokens."""
-    marks = {mark for written in FORMATS for mark in written.markers} if request.param != "text" else ()
-    return Model(tmp_path_factory.mktemp("model"), sorted(marks))
+    marks = {mark for written in FORMATS for mark in written.markers} | set(FAMILIES[0].markers)
+    return Model(tmp_path_factory.mktemp("model"), sorted(marks) if request.param != "text" else ())
 
 
 def grammar(
@@ -162,6 +162,9 @@ def test_a_thought_that_the_prompt_began_comes_before_the_call(written: ToolForm
     call = model.says(grammar(written, model, NamedTool("stop")), 0)
     accepts = Grammars(model.folder, model.vocabulary).begin(forced)
     for token in [*ids, *model.tokenizer.encode("\n\n", add_special_tokens=False).ids, *call]:
+        assert token in np.flatnonzero(
+            np.unpackbits(np.frombuffer(accepts.mask(), np.uint8), bitorder="little")
+        )
         accepts.commit(token)
     assert accepts.ended
     assert model.reads([*ids, *call], written, FAMILIES[0]) == (model.reads(call, written)[0], "", "hm")

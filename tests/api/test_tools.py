@@ -13,14 +13,17 @@ from api.answer_reader import AnswerReader
 from api.reasoning import FAMILIES, ThoughtReader
 from api.tool_deepseek import ALL_BEGIN, ALL_END, BEGIN, DEEPSEEK, DEEPSEEK_PLAIN, END, SEP
 from api.tool_format import ToolFormat, Tools
+from api.tool_glm import GLM
 from api.tool_hermes import HERMES
 from api.tool_llama import LLAMA
 from api.tool_mistral import MISTRAL, MISTRAL_ARGS
+from api.tool_nemotron import NEMOTRON
 from api.tool_reader import ToolReader, new_call_id
-from api.tool_xml import XML, XmlBody
+from api.tool_tags import TagsBody
+from api.tool_xml import XML
 from api.tools import family
 
-FORMATS = [HERMES, LLAMA, MISTRAL, MISTRAL_ARGS, DEEPSEEK, DEEPSEEK_PLAIN, XML]
+FORMATS = [HERMES, LLAMA, MISTRAL, MISTRAL_ARGS, DEEPSEEK, DEEPSEEK_PLAIN, XML, GLM, NEMOTRON]
 CITY = {"type": "object", "properties": {"city": {"type": "string"}, "days": {"type": "integer"}}}
 TOOLS: Tools = {"weather": CITY, "stop": {}}
 ARGUMENTS = '{"city": "Köln \\"}</tool_call>[{", "days": 2}'
@@ -67,6 +70,14 @@ WRITTEN = {
     "deepseek 3.1": (
         DEEPSEEK_PLAIN,
         f"{ALL_BEGIN}{BEGIN}weather{SEP}{ARGUMENTS}{END}{BEGIN}stop{SEP}{{}}{END}{ALL_END}",
+    ),
+    "nemotron": (NEMOTRON, f"<TOOLCALL>[{CALL}, {STOP}]</TOOLCALL>"),
+    "glm": (
+        GLM,
+        (
+            '<tool_call>weather\n<arg_key>city</arg_key>\n<arg_value>Köln "}</tool_call>[{</arg_value>\n'
+            "<arg_key>days</arg_key>\n<arg_value>2</arg_value>\n</tool_call>\n<tool_call>stop\n</tool_call>"
+        ),
     ),
     "xml": (
         XML,
@@ -210,7 +221,7 @@ BITS = [
         "</parameter>",
         "</function>",
     ),
-    *(BEGIN, SEP, END),
+    *(BEGIN, SEP, END, "<arg_key>days</arg_key>", "<arg_key>", "<arg_value>", "</arg_value>", "</arg_"),
 ]
 
 
@@ -245,6 +256,8 @@ def test_how_the_text_is_cut_makes_no_difference(
         (DEEPSEEK, f"{ALL_BEGIN}{BEGIN}function{SEP}weather"),
         (DEEPSEEK, f"{ALL_BEGIN} {{}}"),
         (XML, "<tool_call>\n<func=weather>"),
+        (GLM, "<tool_call>what is <this>?</tool_call>"),
+        (NEMOTRON, "<TOOLCALL>weather</TOOLCALL>"),
         (XML, f"<tool_call>\n{CALL}\n</tool_call>"),
     ],
 )
@@ -321,7 +334,7 @@ def test_a_long_value_is_read_in_time_that_grows_with_it() -> None:
     reads, looked = reader(XML), 0
     reads.add("<tool_call><function=weather><parameter=days>[")
     body = reads._body
-    assert isinstance(body, XmlBody)
+    assert isinstance(body, TagsBody)
     for _ in range(1000):
         reads.add("1234,")
         looked += len(body._held) - body._seen
@@ -374,7 +387,9 @@ QWEN = TOOLS_IN + '<tool_call>\\n{"name": "\' + tool_call.name + \'", "arguments
         (TOOLS_IN + '{"name": function name, "parameters": dictionary', LLAMA),
         ("<tool_call>", None),
         (TOOLS_IN, None),
-        (TOOLS_IN + "<tool_call>{name}<arg_key>", None),
+        (TOOLS_IN + "<tool_call>{name}<arg_key>", GLM),
+        (TOOLS_IN + "<TOOLCALL>[", NEMOTRON),
+        ("no mytools_here" + ALL_BEGIN, None),
         ("{{ messages }}", None),
     ],
 )
