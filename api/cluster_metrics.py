@@ -14,7 +14,12 @@ from schemas.task import LANES
 INSTANCE = ["model", "node", "instance_id"]
 """Not `instance`: that is Prometheus' own name for who was scraped."""
 PULSE: list[tuple[str, str, Callable[[Pulse], float]]] = [
-    ("batch_size", "Requests that a runner works on.", lambda pulse: pulse.running),
+    ("batch_size", "Sequences that decode together.", lambda pulse: pulse.rows),
+    ("runner_requests", "Requests that a runner has taken up.", lambda pulse: pulse.running),
+    ("runner_reading", "Sequences whose prompts it reads.", lambda pulse: pulse.reading),
+    ("runner_waiting", "Requests that wait in it for a slot.", lambda pulse: pulse.waiting),
+    ("batch_bytes", "Memory of what decodes.", lambda pulse: pulse.batch_bytes),
+    ("prefix_cache_bytes", "Memory of the prefixes that are kept.", lambda pulse: pulse.cache_bytes),
     ("runner_tokens_per_second", "Tokens of its answers.", lambda pulse: pulse.tokens_s),
     ("runner_step_age_seconds", "Age of the engine's step that runs.", lambda pulse: pulse.step_age_s),
     ("runner_slowest_step_seconds", "Its longest step yet.", lambda pulse: pulse.slowest_step_s),

@@ -83,14 +83,24 @@ async def test_refusals_are_counted_by_code_and_made_up_models_make_no_series(st
 async def test_what_runners_and_nodes_say_is_shown(stage: Stage) -> None:
     instance = await stage.place("i1")
     pulse = Pulse(
-        instance=instance, attempt=1, steps=9, step_age_s=0.5, step_cpu_s=0.1, slowest_step_s=2.0, running=3
+        instance=instance,
+        attempt=1,
+        steps=9,
+        step_age_s=0.5,
+        step_cpu_s=0.1,
+        slowest_step_s=2.0,
+        running=4,
+        rows=3,
+        cache_bytes=77,
     )
     beat = Beat(node=NODE, cpu_percent=25, memory_used_bytes=10, memory_free_bytes=20, tokens_s=7)
     await stage.bus.send(stage.bus.subjects.pulse(NODE, instance), pulse)
     await stage.bus.send_raw(stage.bus.subjects.pulse(NODE, InstanceId("i2")), b"garbage")
     await stage.bus.send(stage.bus.subjects.beat(NODE), beat)
     await until(stage, "troupe_node_tokens_per_second", 7, node=NODE)
-    assert await value(stage, "troupe_batch_size", model=MODEL, node=NODE, instance_id=instance) == 3
+    labels = {"model": MODEL, "node": NODE, "instance_id": instance}
+    for name, wanted in (("batch_size", 3), ("runner_requests", 4), ("prefix_cache_bytes", 77)):
+        assert await value(stage, f"troupe_{name}", **labels) == wanted
     assert await value(stage, "troupe_node_cpu_ratio", node=NODE) == 0.25
     assert await value(stage, "troupe_instances", model=MODEL, status="ready") == 1
     assert await value(stage, "troupe_process_resident_memory_bytes") > 1e6
