@@ -12,7 +12,7 @@ from bus.bus import Bus
 from schemas.chunks import Failed, SequenceEnded
 from schemas.task import Task
 from tests.api.parts import TIMINGS, ends, logprob_of, speaks, word
-from tests.api.stage import CONTEXT, END, MODEL, Actor, Stage, chat, events_of, ids_of, staged
+from tests.api.stage import CONTEXT, END, MODEL, Actor, Stage, chat, events_of, ids_of, staged, stalls
 
 USER: list[ChatCompletionMessageParam] = [{"role": "user", "content": "hello"}]
 PATH = "/v1/chat/completions"
@@ -240,3 +240,17 @@ async def test_a_grammar_that_the_engine_refuses_is_named(stage: Stage, stream: 
     error = response.json()["error"]
     assert (response.status_code, error["param"]) == (400, "response_format")
     assert "strange" in error["message"]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_client_that_waits_no_longer(stage: Stage, stream: bool) -> None:
+    """The runner is told too; an answer that has begun ends with the error as an event."""
+    async with stage.actor(stalls("hello")) as actor:
+        response = await stage.http.post(PATH, json=chat(stream=stream), headers={"X-Troupe-Timeout": "1"})
+        if actor.tasks:
+            assert (await actor.cancelled.get()).request == response.headers["x-request-id"]
+    begun = response.status_code == 200
+    error = json.loads(events_of(response.text)[-2]) if begun else response.json()
+    assert error["error"]["code"] == "deadline"
+    assert begun or response.status_code == 504
+    assert stream or not begun
