@@ -161,6 +161,9 @@ class MlxEngine:
         if wrong is not None:
             return self._refuse(task, wrong)
         answer = Answer(task, len(prompt))
+        if answer.over:  # earlier attempts have completed all its sequences
+            self._chunks += [answer.start(self._origin), answer.ended()]
+            return None
         self._answers.append(answer)
         self._waiting.append(Waiting(answer, prompt, made))
         if task.deadline:
@@ -222,7 +225,7 @@ class MlxEngine:
 
     def _begin(self, waiting: Waiting) -> None:
         answer = waiting.answer
-        if answer.over and answer not in self._answers:
+        if answer.over:
             return  # cancelled while it waited
         rows = rows_of(answer, waiting.prompt, waiting.made)
         try:
@@ -235,8 +238,6 @@ class MlxEngine:
         except REQUEST_ERRORS as error:
             ended = answer.fail(*failure(error))
         self._chunks += [answer.start(self._origin), *ended]
-        if not rows:  # earlier attempts have completed all its sequences
-            self._chunks.append(answer.ended())
 
     def _prepare(self, row: Row) -> list[Chunk]:
         """What must be known before the first draw; earlier attempts may have left nothing to do."""

@@ -100,8 +100,12 @@ class SimulatedEngine:
             wrong = "a grammar is asked for, and a simulated engine follows none"
         if wrong is not None:
             return self._refuse(task, wrong)
-        self._answers.append(Answer(task, len(prompt)))
-        self._waiting.append(self._answers[-1])
+        answer = Answer(task, len(prompt))
+        if answer.over:  # earlier attempts have completed all its sequences
+            self._chunks += [answer.start(self._origin), answer.ended()]
+            return None
+        self._answers.append(answer)
+        self._waiting.append(answer)
 
     def cancel(self, request: RequestId, attempt: int, index: int | None = None) -> None:
         for answer in self._answers:
@@ -142,8 +146,6 @@ class SimulatedEngine:
                 return
             answer = self._waiting.pop(0)
             self._chunks.append(answer.start(self._origin))
-            if answer.over:
-                self._chunks.append(answer.ended())
             for index in sorted(answer.open):
                 self._join(answer, index, now)
 

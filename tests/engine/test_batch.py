@@ -7,9 +7,9 @@ import pytest
 
 from actors.engine.factory import Wanted, make_engine
 from actors.engine.port import Engine
-from schemas.chunks import Chunk, Ended, Failed, Prefilled, SequenceEnded, Tokens
+from schemas.chunks import Chunk, Ended, Failed, Prefilled, SequenceEnded, TokenLogprobs, Tokens
 from schemas.ids import RequestId
-from schemas.task import Made, Task, pack_ids
+from schemas.task import Grammar, Made, Task, pack_ids
 from tests.engine.architectures import make_random
 from tests.engine.running import ORIGIN, a_task, finish, ids, run, tokens
 
@@ -24,12 +24,26 @@ def loaded(folder: Path) -> Engine:
     return engine
 
 
-@pytest.fixture(scope="session", params=["llama", "guide", "qwen3", "gemma3_text", "qwen3_next"])
+def ahead(folder: Path) -> Engine:
+    """As on a GPU: mlx-lm's batch caches, a token ahead."""
+    from actors.engine.decoding import Decoding
+    from actors.engine.mlx_engine import MlxEngine
+    from actors.engine.plain import PlainBatch
+
+    engine = loaded(folder)
+    assert isinstance(engine, MlxEngine)
+    engine._decoding = Decoding(PlainBatch(engine._prefill._model), engine._vocabulary, ahead=True)
+    return engine
+
+
+@pytest.fixture(scope="session", params=["llama", "ahead", "guide", "qwen3", "gemma3_text", "qwen3_next"])
 def any_engine(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, warm_engine: Engine
 ) -> Engine:
     if request.param == "guide":
         return loaded(GUIDE)
+    if request.param == "ahead":
+        return ahead(make_random("llama", tmp_path_factory.mktemp("models") / "llama"))
     return loaded(make_random(request.param, tmp_path_factory.mktemp("models") / request.param))
 
 
@@ -151,3 +165,38 @@ def test_a_later_attempt_goes_on_with_each_sequence(any_engine: Engine) -> None:
     assert [tokens(chunks, index=index) for index in range(4)] == [said[0][7:], said[1], [], said[3][19:]]
     assert {chunk.index for chunk in chunks if isinstance(chunk, SequenceEnded)} == {0, 1, 3}
     assert chunks[-1].usage.completion_tokens == 80  # type: ignore[union-attr]
+
+
+def test_log_probabilities_are_those_of_each_row(any_engine: Engine) -> None:
+    tasks = [
+        a_task(prompt(60, 9), "plain", logprobs=3, max_tokens=8),
+        a_task(prompt(61, 30), "none", max_tokens=8),
+        a_task(prompt(62, 4), "biased", logprobs=0, max_tokens=8, logit_bias=((9, 50.0),)),
+        a_task(prompt(63, 4), "drawn", logprobs=5, max_tokens=8, temperature=2.0, seed=1, n=2),
+    ]
+    expected, found = details(alone(any_engine, tasks)), details(run(any_engine, *tasks))
+    assert found.keys() == expected.keys() and len(found) == 8 * 4
+    for at, of in found.items():
+        assert of.logprob == pytest.approx(expected[at].logprob, abs=1e-4)
+        assert of.top_logprobs == pytest.approx(expected[at].top_logprobs, abs=1e-4)
+        assert len(of.top_ids) == {"plain": 3, "biased": 0, "drawn": 5}[at[0]]
+    assert found["biased", 0, 0].logprob < -1  # its own, not that of the bias
+
+
+def details(chunks: list[Chunk]) -> dict[tuple[str, int, int], TokenLogprobs]:
+    return {
+        (chunk.request, chunk.index, chunk.offset): chunk.logprobs[0]
+        for chunk in chunks
+        if isinstance(chunk, Tokens) and chunk.logprobs
+    }
+
+
+def test_a_grammar_holds_beside_others(any_engine: Engine) -> None:
+    digits = Grammar(kind="regex", source="[0-9]{12}")
+    tasks = [
+        a_task(prompt(70, 9), "digits", grammar=digits, temperature=1.0, seed=3, max_tokens=20),
+        a_task(prompt(71, 20), "free", max_tokens=30, temperature=1.0, seed=4),
+    ]
+    expected = alone(any_engine, tasks)
+    assert_equal(tasks, expected, run(any_engine, *tasks))
+    assert len(tokens(expected, "digits")) <= 12 < len(tokens(expected, "free"))

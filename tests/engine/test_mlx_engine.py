@@ -304,3 +304,10 @@ def test_a_prompt_that_fails_beside_others_fails_alone(
     failed = [chunk for chunk in chunks if isinstance(chunk, Failed)]
     assert [(chunk.request, chunk.code) for chunk in failed] == [("bad", "out_of_memory")]
     assert tokens(chunks) == tokens(chunks, "r2") == undisturbed
+
+
+def test_an_attempt_whose_sequences_are_all_complete_ends_at_once(engine: Engine) -> None:
+    made = (Made(pack_ids([9, 9]), "stop"), Made(pack_ids([8]), "length"))
+    chunks = run(engine, a_task(n=2, made=made))
+    assert [type(chunk) for chunk in chunks] == [Started, Ended]
+    assert chunks[-1].usage.completion_tokens == 3  # type: ignore[union-attr]

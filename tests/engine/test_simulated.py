@@ -137,3 +137,10 @@ def test_a_bad_task_ends_no_other(llama: Path) -> None:
 def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
     with pytest.raises(EngineLoadError, match=r"tokenizer\.json"):
         simulated(tmp_path)
+
+
+def test_an_attempt_whose_sequences_are_all_complete_ends_at_once(llama: Path) -> None:
+    made = (Made(pack_ids([9, 9]), "stop"), Made(pack_ids([8]), "length"))
+    chunks = run(simulated(llama), a_task(n=2, made=made))
+    assert [type(chunk) for chunk in chunks] == [Started, Ended]
+    assert chunks[-1].usage.completion_tokens == 3  # type: ignore[union-attr]

@@ -1,0 +1,68 @@
+"""Prompts are read in chunks: nobody who decodes stops for them, short ones pass long ones, and none starves."""
+
+import pytest
+
+from actors.engine.port import Engine
+from schemas.chunks import Chunk, Prefilled, Tokens
+from tests.engine.running import a_task, finish, run, tokens
+
+LONG = [13 * at % 1000 + 2 for at in range(4000)]
+
+
+def firsts(chunks: list[Chunk]) -> list[str]:
+    """Requests in the order of their first tokens."""
+    return list(dict.fromkeys(str(chunk.request) for chunk in chunks if isinstance(chunk, Tokens)))
+
+
+def test_who_decodes_gets_a_token_between_any_two_chunks(roomy_engine: Engine) -> None:
+    roomy_engine.add(a_task(request="running", max_tokens=3000))
+    roomy_engine.step()
+    roomy_engine.add(a_task(LONG, "long", max_tokens=1))
+    steps: list[list[Chunk]] = []
+    while not any(isinstance(chunk, Tokens) and chunk.request == "long" for step in steps for chunk in step):
+        steps.append(roomy_engine.step())
+    roomy_engine.cancel(steps[0][0].request, 0)
+    roomy_engine.cancel(a_task(request="running").request, 0)
+    finish(roomy_engine)
+    assert sum(isinstance(chunk, Prefilled) for step in steps for chunk in step) >= 8
+    assert all(len(tokens(step, "running")) == 1 for step in steps)
+
+
+def test_a_short_prompt_passes_a_long_one(roomy_engine: Engine) -> None:
+    roomy_engine.add(a_task(LONG, "long", max_tokens=2))
+    chunks = roomy_engine.step()
+    chunks += run(roomy_engine, a_task(LONG[5:100], "short", max_tokens=2))
+    assert firsts(chunks) == ["short", "long"]
+
+
+def test_a_long_prompt_does_not_starve(roomy_engine: Engine) -> None:
+    roomy_engine.add(a_task(LONG, "long", max_tokens=1))
+    chunks: list[Chunk] = []
+    count = 0
+    while "long" not in firsts(chunks) and count < 2000:
+        count += 1
+        for each in range(3):
+            roomy_engine.add(a_task(LONG[count + each :][:60], f"short{count}-{each}", max_tokens=1))
+        chunks += roomy_engine.step()
+    chunks += finish(roomy_engine)
+    assert count < 2000 and len(firsts(chunks)) == 3 * count + 1
+
+
+@pytest.mark.parametrize("lengths", [[60] * 9, [1, 2, 3, 40, 41, 200], [90, 100, 110, 5]])
+def test_prompts_that_are_read_side_by_side_give_what_each_gives_alone(
+    engine: Engine, lengths: list[int]
+) -> None:
+    tasks = [a_task(LONG[at * 7 :][:length], f"r{at}", max_tokens=12) for at, length in enumerate(lengths)]
+    alone = [tokens(run(engine, task), str(task.request)) for task in tasks]
+    together = run(engine, *tasks)
+    assert [tokens(together, str(task.request)) for task in tasks] == alone
+
+
+def test_a_chunk_takes_no_longer_than_it_may() -> None:
+    from actors.engine.prefill import FEWEST, Pace
+
+    pace = Pace(most=512, tokens_s=10_000)
+    assert pace.tokens(0.01) == 100 and pace.tokens(1) == 512 and pace.tokens(0) == FEWEST
+    for _ in range(20):
+        pace.note(100, 0.1)  # 1,000 a second
+    assert pace.tokens(0.1) == pytest.approx(100, abs=2)
