@@ -1,7 +1,7 @@
 """The work queue `troupe_tasks`: tasks that wait until a worker has room, pulled by lane and priority."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from hashlib import sha256
 from typing import Any
@@ -17,6 +17,7 @@ from nats.js.errors import APIError, NotFoundError
 from bus.append import append
 from bus.connection import Connection
 from bus.errors import BusAway, BusError, QueueFull, StreamFull
+from bus.lane_order import LaneOrder
 from bus.reader import is_stored, tell_end
 from bus.streams import Streams
 from bus.subjects import Subjects, token
@@ -107,7 +108,7 @@ class WorkQueue:
 
 
 class Pulls:
-    """Hands out one task at a time, the most urgent lane first."""
+    """Hands out one task at a time, the most urgent lane first, but each lane that waits in its turn (`LaneOrder`)."""
 
     def __init__(
         self, connection: Connection, stream: str, subjects: Subjects, model: ModelId, priority: int
@@ -117,6 +118,7 @@ class Pulls:
         self._subjects = subjects
         self._model = model
         self._priority = priority
+        self._order = LaneOrder()
 
     async def prepare(self) -> None:
         """Make the consumers of this model's lanes, where they are missing."""
@@ -153,11 +155,24 @@ class Pulls:
         while True:
             await self._connection.until_up()
             with suppress(BusAway, TimeoutError):
-                pulled = await self._pull()
+                pulled = await self._waiting() or await self._coming()
                 if pulled is not None:
                     return pulled
 
-    async def _pull(self) -> Pulled | None:
+    async def _waiting(self) -> Pulled | None:
+        """A task that is there already: the lanes are asked one after the other."""
+        for lane in self._order.lanes():
+            pulled = await self._pull((lane,), {"no_wait": True})
+            self._order.note(lane, found=pulled is not None)
+            if pulled is not None:
+                return pulled
+        return None
+
+    async def _coming(self) -> Pulled | None:
+        """The first task that comes in any lane."""
+        return await self._pull(LANES, {"expires": int(PULL_S * 1e9)})
+
+    async def _pull(self, lanes: Sequence[Lane], how: Mapping[str, object]) -> Pulled | None:
         inbox: asyncio.Queue[Msg | None] = asyncio.Queue()
         address = self._connection.client.new_inbox()
         subscription = await self._connection.subscribe(address, inbox.put)
@@ -165,8 +180,8 @@ class Pulls:
         watch = asyncio.create_task(tell_end(over, inbox))
         first: Msg | None = None
         try:
-            await self._ask(address)
-            first = await self._first(inbox)
+            await self._ask(address, lanes, how)
+            first = await self._first(inbox, len(lanes))
         finally:
             watch.cancel()
             self._connection.forget(over)
@@ -174,21 +189,15 @@ class Pulls:
             await self._return(inbox)
         return None if first is None else await self._decoded(first)
 
-    async def _ask(self, address: str) -> None:
-        request: dict[str, object] = {
-            "batch": 1,
-            "expires": int(PULL_S * 1e9),
-            "group": GROUP,
-            "priority": self._priority,
-        }
+    async def _ask(self, address: str, lanes: Sequence[Lane], how: Mapping[str, object]) -> None:
+        request = {"batch": 1, "group": GROUP, "priority": self._priority, **how}
         payload = msgspec.json.encode(request)
-        for lane in LANES:
+        for lane in lanes:
             subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._consumer(lane)}"
             await self._connection.client.publish(subject, payload, reply=address)
 
-    async def _first(self, inbox: "asyncio.Queue[Msg | None]") -> Msg | None:
-        """The first task that comes; None when no lane has one, or the connection was made anew."""
-        waiting = len(LANES)
+    async def _first(self, inbox: "asyncio.Queue[Msg | None]", waiting: int) -> Msg | None:
+        """The first task that comes; None when none of the lanes has one, or the connection was made anew."""
         async with asyncio.timeout(PULL_S + 5):
             while waiting:
                 message = await inbox.get()

@@ -29,8 +29,9 @@ from schemas.instance import Instance
 from schemas.model import ModelCard, ModelSpec
 from schemas.node import NodeProfile, Role
 
-HEALTHY_AFTER_S = 10.0
-"""A runner that was ready this long has made up for its earlier failures; seconds."""
+HEALTHY_AFTER_S = 1.0
+"""A runner that was ready this long has made up for its earlier failures: it loads, and what crashes it later is
+poison, which is not tried for ever; seconds."""
 
 
 class Leader(Struct, frozen=True, kw_only=True):

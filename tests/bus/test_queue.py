@@ -8,6 +8,7 @@ import pytest
 from bus.bus import Bus
 from bus.errors import QueueFull
 from bus.queue import Pulls
+from bus.subjects import token
 from schemas.ids import ApiId, ModelId, RequestId
 from schemas.task import Lane, Sampling, Task
 from tests.conftest import ConnectBus
@@ -35,6 +36,16 @@ async def taken(pulls: Pulls) -> str:
     return pulled.task.request
 
 
+async def wait_at_the_server(bus: Bus, pulls: int) -> None:
+    """Until so many workers wait for a task of the normal lane."""
+    async with asyncio.timeout(10):
+        while True:
+            consumer = f"{token(MODEL)}_normal"
+            info = await bus.connection.jetstream.consumer_info("troupe_tasks", consumer)
+            if info.num_waiting == pulls:
+                return
+
+
 async def test_a_task_goes_to_one_worker_once(bus: Bus, connect_bus: ConnectBus) -> None:
     other = await connect_bus("n2")
     async with bus.queue.pulls(MODEL) as here, other.queue.pulls(MODEL) as there:
@@ -50,12 +61,33 @@ async def test_a_waiting_worker_is_told_at_once_and_the_best_priority_first(
     other = await connect_bus("n2")
     async with bus.queue.pulls(MODEL, priority=5) as slow, other.queue.pulls(MODEL, priority=0) as fast:
         first, second = asyncio.create_task(taken(slow)), asyncio.create_task(taken(fast))
-        await bus.ask("$JS.API.INFO", task("x"), dict[str, object])  # both pulls have reached the server
-        await other.ask("$JS.API.INFO", task("x"), dict[str, object])
+        await wait_at_the_server(bus, pulls=2)
         await bus.queue.put(task("a"), 60)
         assert await second == "a"
         await bus.queue.put(task("b"), 60)
         assert await first == "b"
+
+
+async def test_more_urgent_lanes_go_first_and_the_others_have_their_turn(bus: Bus) -> None:
+    """The lanes are filled from behind, and twice, so that the order is not that of arrival."""
+    for lane in ("batch", "normal", "high", "batch"):
+        for i in range(6):
+            await bus.queue.put(msgspec.structs.replace(task(f"{lane}{i}", lane), attempt=i), 60)
+    async with bus.queue.pulls(MODEL) as pulls:
+        got = [(await taken(pulls)).rstrip("0123456789") for _ in range(18)]
+    assert got == ["high"] * 6 + ["normal"] * 2 + ["batch"] + ["normal"] * 4 + ["batch"] * 5
+
+
+async def test_whether_a_task_still_waits(bus: Bus) -> None:
+    ticket = await bus.queue.put(task("a"), 60)
+    assert await bus.queue.holds(ticket)
+    async with bus.queue.pulls(MODEL) as pulls:
+        pulled = await pulls.next()
+        assert await bus.queue.holds(ticket), "it was handed out, and not taken yet"
+        await pulled.take()
+    async with asyncio.timeout(5):
+        while await bus.queue.holds(ticket):
+            pass
 
 
 async def test_a_task_that_is_given_back_returns_at_once(bus: Bus) -> None:
