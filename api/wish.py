@@ -9,7 +9,7 @@ from msgspec import Struct
 from api.errors import ApiError
 from api.grammars import Named
 from api.urgency import urgency
-from bus.tracing import HEADER
+from bus.tracing import traceparent
 from schemas.ids import ModelId
 from schemas.openai import Asked
 from schemas.task import Grammar, Lane, Sampling
@@ -69,7 +69,7 @@ def wish(
         timeout_s=urgent.timeout_s,
         timings=asked.wants_timings,
         user=asked.user or "",
-        trace=headers.get(HEADER, ""),
+        trace=traceparent(headers),
     )
 
 

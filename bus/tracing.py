@@ -4,6 +4,7 @@ A span's context crosses the bus as W3C trace context (`traceparent`), in `Task.
 """
 
 import asyncio
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
@@ -13,6 +14,7 @@ if TYPE_CHECKING:  # an extra: `pip install 'troupe[otel]'`
     from opentelemetry.trace import Span
 
 HEADER = "traceparent"
+_CONTEXT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 CLOSE_S = 2.0
 """How long the last spans may take to be sent; seconds."""
 Values = Mapping[str, str | int | float | tuple[str, ...]]
@@ -97,6 +99,12 @@ def context_of(span: "Span | None") -> str:
     carrier: dict[str, str] = {}
     TraceContextTextMapPropagator().inject(carrier, set_span_in_context(span))
     return carrier.get(HEADER, "")
+
+
+def traceparent(headers: Mapping[str, str]) -> str:
+    """The trace context in `headers`; empty when there is none, or none that W3C knows."""
+    said = headers.get(HEADER, "")
+    return said if _CONTEXT.fullmatch(said) else ""
 
 
 def _ns(at: float) -> int:

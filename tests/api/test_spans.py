@@ -89,7 +89,8 @@ async def test_without_a_collector_the_clients_trace_is_handed_on(bus: Bus) -> N
     async with staged(bus) as stage, stage.actor(says("hello")) as actor:
         await stage.http.post(PATH, json=chat(), headers={"traceparent": PARENT})
         await stage.http.post(PATH, json=chat())
-    assert [task.trace for task in actor.tasks] == [PARENT, ""]
+        await stage.http.post(PATH, json=chat(), headers={"traceparent": "x" * 5000})
+    assert [task.trace for task in actor.tasks] == [PARENT, "", ""]
 
 
 def open_task(trace: str) -> OpenTask:
