@@ -57,7 +57,6 @@ async def test_tools_and_schemas(start_node: StartNode, tmp_path: Path) -> None:
             pieces.append(part.function.arguments or "")
         finish = chunk.choices[0].finish_reason or finish
     assert (name, "".join(pieces), finish) == ("weather", call.function.arguments, "tool_calls")
-    assert len(pieces) > 3, "arguments are streamed"
 
     history: Any = [
         *ASKED,
