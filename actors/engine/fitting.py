@@ -7,7 +7,7 @@ import mlx.core as mx
 
 from actors.engine.arrays import evaluate
 from actors.engine.plain import PlainBatch
-from actors.engine.ring import Batch, Cache, RingBatch, compiled
+from actors.engine.ring import Batch, Cache, RingBatch
 
 TRIALS = ((1, 2, 3), (4, 5, 6, 7, 8))
 """Prompts of unequal length."""
@@ -16,7 +16,6 @@ TOLERANCE = 1e-3
 UNFIT = (ValueError, TypeError, AttributeError, RuntimeError, IndexError, NotImplementedError, AssertionError)
 
 MakeCache = Callable[[], Cache]
-MakeBatch = Callable[[], Batch]
 
 
 def prefilled(model: Any, make_cache: MakeCache, ids: Sequence[int]) -> Cache:
@@ -26,20 +25,21 @@ def prefilled(model: Any, make_cache: MakeCache, ids: Sequence[int]) -> Cache:
     return cache
 
 
-def fitting(model: Any, make_cache: MakeCache, on_cpu: bool) -> tuple[MakeBatch, bool]:
-    """How to make a batch, and whether more than one row may be in it."""
+def fitting(model: Any, make_cache: MakeCache, on_cpu: bool) -> tuple[Batch, bool]:
+    """An empty batch, and whether more than one row may be in it."""
     alone = mx.stack([logits_of(PlainBatch(model), model, make_cache, [ids])[:, 0] for ids in TRIALS], axis=1)
     if on_cpu and all(type(layer).__name__ == "KVCache" for layer in make_cache()):
-        replay, empty = compiled(model), prefilled(model, make_cache, [0])
-        if fits(lambda: RingBatch(replay, empty), model, make_cache, alone):
-            return lambda: RingBatch(replay, empty), True
+        ring = RingBatch(model, prefilled(model, make_cache, [0]))
+        if fits(ring, model, make_cache, alone):
+            return ring, True
     can_merge = not any(getattr(layer, "keep", 0) for layer in make_cache())  # mlx-lm's batch forgets `keep`
-    return lambda: PlainBatch(model), can_merge and fits(lambda: PlainBatch(model), model, make_cache, alone)
+    return PlainBatch(model), can_merge and fits(PlainBatch(model), model, make_cache, alone)
 
 
-def fits(make: MakeBatch, model: Any, make_cache: MakeCache, alone: mx.array) -> bool:
+def fits(batch: Batch, model: Any, make_cache: MakeCache, alone: mx.array) -> bool:
     try:
-        together = logits_of(make(), model, make_cache, TRIALS)
+        together = logits_of(batch, model, make_cache, TRIALS)
+        batch.keep([])
         return bool((mx.max(mx.abs(together - alone)) <= TOLERANCE * mx.max(mx.abs(alone))).item())
     except UNFIT:
         return False

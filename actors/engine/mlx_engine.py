@@ -101,8 +101,7 @@ class MlxEngine:
         """On a GPU a token ahead; on a CPU compiled steps, where they give the same logits."""
         on_cpu = loaded.on_cpu
         make_cache: partial[Cache] = partial(make_prompt_cache, loaded.model)
-        make_batch, many = fitting(loaded.model, make_cache, on_cpu)
-        batch = make_batch()
+        batch, many = fitting(loaded.model, make_cache, on_cpu)
         self.compiled = isinstance(batch, RingBatch)
         self.slots = (self._limits.slots or (CPU_SLOTS if on_cpu else GPU_SLOTS)) if many else 1
         plain = all(type(layer) is KVCache for layer in make_cache())

@@ -17,9 +17,11 @@ from actors.engine.arrays import evaluate
 from actors.engine.sampler import likeliest
 
 GROWTH = 256
-"""Capacities are multiples of this, as mlx-lm's."""
+"""Capacities are multiples of this at least, as mlx-lm's."""
 FINE = 64
-"""And what a step looks at is a multiple of this, as long as that is little."""
+"""And what a step looks at is a multiple of this at least."""
+MOST_TRACES = 256
+"""Traces that are kept; one of a large model may take a megabyte."""
 
 Arrays = list[mx.array]
 Cache = Sequence[Any]
@@ -117,9 +119,11 @@ class RingBatch:
 
     reseats = True
 
-    def __init__(self, replay: Replay, empty: Cache) -> None:
+    def __init__(self, model: Any, empty: Cache) -> None:
         """`empty` is a cache that the model has written once: it tells the layers' shapes."""
-        self._replay = replay
+        self._model = model
+        self._replay = compiled(model)
+        self._traced: set[tuple[int, int, int]] = set()
         self._widths = [(layer.keys[:, :, :0], layer.values[:, :, :0]) for layer in empty]
         self.clear()
 
@@ -170,7 +174,7 @@ class RingBatch:
         self._lengths = [length]
         self._moved(length % self._capacity)
         if length == self._capacity:
-            self._resize(self._capacity + GROWTH, length)
+            self._resize(_round_up(length + 1), length)
 
     def _ring(self, cache: Cache, length: int) -> tuple[Arrays, Arrays]:
         layers = [_filled(layer, empty) for layer, empty in zip(cache, self._widths, strict=True)]
@@ -213,14 +217,21 @@ class RingBatch:
         places = self._visible(self._place + 1 if longest <= self._place else self._capacity)
         self._lengths = [length + 1 for length in self._lengths]
         self._place = (self._place + 1) % self._capacity
+        self._note_trace((self.seats, places.shape[0], self._capacity))
         best, logits, self._place_array, self._offsets, self._keys, self._values = self._replay(
             tokens, places, self._place_array, self._offsets, self._keys, self._values
         )
         return best, logits
 
+    def _note_trace(self, shape: tuple[int, int, int]) -> None:
+        if shape not in self._traced and len(self._traced) >= MOST_TRACES:
+            self._replay = compiled(self._model)
+            self._traced.clear()
+        self._traced.add(shape)
+
     def _visible(self, places: int) -> mx.array:
         """The first places, no fewer than these: few sizes, as the step is traced for each."""
-        seen = min(self._capacity, _round_up(places, FINE if places <= GROWTH * 2 else GROWTH))
+        seen = min(self._capacity, _round_up(places, FINE))
         if self._places.shape[0] != seen:
             self._places = mx.arange(seen)
         return self._places
@@ -249,7 +260,9 @@ class RingBatch:
         return row
 
 
-def _round_up(length: int, multiple: int = GROWTH) -> int:
+def _round_up(length: int, least: int = GROWTH) -> int:
+    """A few sizes for each doubling, so that steps are traced for few sizes."""
+    multiple = max(least, (1 << (length - 1).bit_length()) // 8)
     return -(-length // multiple) * multiple
 
 

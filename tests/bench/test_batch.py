@@ -12,7 +12,7 @@ from actors.engine.factory import Wanted, make_engine
 from actors.engine.port import Engine
 from schemas.chunks import Tokens
 from tests.bench.table import Table, percentile
-from tests.bench.test_one_stream import AIMS, SHAPES
+from tests.bench.contenders import AIMS, SHAPES
 from tests.engine.running import ORIGIN, a_task, run
 from tests.models import make_random_llama
 
