@@ -120,6 +120,7 @@ class MlxEngine:
 
     def warm(self) -> None:
         """Runs short and longer prompts, alone and together, so that all kernels were used once."""
+        self._grammars.prepare()
         longer = max(1, min(40, self._context or 40) - 4)
         for length, sampling in (
             (1, Sampling(temperature=0)),
