@@ -27,6 +27,7 @@ MAX_PROPERTIES = 1000
 """Of one object; several may have as many as cost the same: it grows with the square."""
 
 _DECODER = json.JSONDecoder(parse_float=Decimal, parse_int=Decimal)
+_TEMPERATURE = re.compile(r"^\s*[\w!?]+\s*\[[^\]\n]*\btemperature\s*=", re.MULTILINE)
 _EMBEDDED = re.compile(r"%json\s*")
 
 
@@ -41,6 +42,8 @@ def check_bounds(grammar: Grammar) -> None:
         raise GrammarError(f"The grammar has {len(source)} characters; at most {MAX_SOURCE_CHARS} are taken.")
     if grammar.kind == "lark" and source.count("\n") >= MAX_RULES:
         raise GrammarError(f"The grammar has more than {MAX_RULES} lines.")
+    if grammar.kind == "lark" and _TEMPERATURE.search(source):
+        raise GrammarError("The grammar gives a rule its own temperature, which is not supported.")
     try:
         schemas = list(_schemas(grammar))
     except RecursionError as error:

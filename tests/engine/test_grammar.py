@@ -237,6 +237,7 @@ def test_equal_grammars_are_compiled_once(grammars: Grammars, monkeypatch: pytes
         (regex("a\ud800"), "surrogates"),
         (lark("start: x"), 'unknown name: "x"'),
         (lark('rule: "a"'), "no start rule"),
+        (lark('start: a\na[temperature=0.5]: "b"'), "temperature"),
         (lark("start: <|nobody|>"), r"unknown special token: \"<\|nobody\|>\""),
         (lark("start: again\nagain: again"), "nothing can match it"),
         (Grammar(kind="json_schema", source="{"), "no valid JSON"),
