@@ -4,6 +4,7 @@ from litestar import Litestar
 from litestar.datastructures import State
 from litestar.types import Scope
 
+from api.cancel import cancel_routes
 from api.chat import chat_routes
 from api.cluster import cluster_routes
 from api.completions import completion_routes
@@ -27,6 +28,7 @@ def create_app(context: Context) -> Litestar:
             *chat_routes(context),
             *completion_routes(context),
             *tokenize_routes(context),
+            *cancel_routes(context),
             *model_routes(context),
             *health_routes(context),
             *metrics_routes(context),

@@ -17,15 +17,16 @@ from api.missing import Missing
 from api.offers import Offers
 from api.patience import Patience
 from api.recall import Recall
-from api.request import InFlight
+from api.request import InFlight, cancelled
 from api.settings import ApiSettings
 from api.withdrawals import Withdrawals
 from bus.bus import Bus
 from bus.tracing import Tracing
 from schemas.chunks import Started
+from schemas.commands import Done
 from schemas.ids import ModelId, RequestId, new_api_id
 from schemas.state import State
-from schemas.task import Task
+from schemas.task import Cancel, Task
 
 
 class Requests:
@@ -68,6 +69,7 @@ class Requests:
         """Listen, watch and sweep until cancelled."""
         async with (
             self._bus.listening(self._bus.subjects.out_of(self.api), self._inbox.take),
+            self._bus.serving(self._bus.subjects.cancels, Cancel, self._cancelled),
             asyncio.TaskGroup() as group,
         ):
             group.create_task(self._watch(), name="requests.watch")
@@ -108,6 +110,14 @@ class Requests:
         if not request.sequences[index].over:
             self._withdrawals.send(request.id, index=index)
         request.stop(index)
+
+    async def _cancelled(self, order: Cancel) -> Done | None:
+        """Somebody does not want a request any more; orders for one attempt or sequence are to its runner alone."""
+        request = self._own.get(order.request)
+        if request is None or order.attempt or order.index is not None:
+            return None
+        request.fail(cancelled())
+        return Done()
 
     def _close(self, request: InFlight) -> None:
         """Never waits: it runs while a client's task is being cancelled too."""

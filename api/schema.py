@@ -7,6 +7,7 @@ from litestar import Response, get
 from litestar.handlers import HTTPRouteHandler
 from msgspec import Struct
 
+from api.cancel import Cancelled
 from api.chat_parameters import NEUTRAL, NEUTRAL_MESSAGE, NEUTRAL_PART
 from api.cluster import ModelStatus, WishedModel
 from api.completion_parameters import NEUTRAL_COMPLETION
@@ -45,6 +46,7 @@ TYPES = (
     Tokenized,
     DetokenizeRequest,
     Detokenized,
+    Cancelled,
     ErrorBody,
     ModelList,
     ModelObject,
@@ -113,6 +115,9 @@ def paths() -> Document:
         },
         "/v1/completions": {
             "post": _operation("goOn", "Go on from prompts.", text, _WRONG, _URGENCY, body="CompletionRequest")
+        },
+        "/v1/cancel/{name}": {
+            "post": _operation("cancel", "End a request from outside.", _ok("Cancelled"), [404, 503], name)
         },
         "/tokenize": {
             "post": _operation("tokenize", "A text or a chat as token ids.", _ok("Tokenized"), [400, 404, 413, 503], body="TokenizeRequest")

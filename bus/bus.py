@@ -138,11 +138,11 @@ class Bus:
         self,
         subject: str,
         requests: Any,
-        handler: Callable[[Any], Awaitable[Struct]],
+        handler: Callable[[Any], Awaitable[Struct | None]],
         *,
         packed: bool = False,
     ) -> AsyncGenerator[None]:
-        """Answer each message of type `requests` with what `handler` returns, one after the other.
+        """Answer each message of type `requests` with what `handler` returns, one after the other; None: say nothing.
 
         What cannot be read is answered with a refusal that says why. `packed` stands for MessagePack.
         """
@@ -155,10 +155,13 @@ class Bus:
                 request = decode(message.data)
             except UNREADABLE as unreadable:
                 self.note_garbage(subject, unreadable)
-                reply: Struct = Refused("bad_request", f"this is no message for {subject}: {unreadable}")
+                reply: Struct | None = Refused(
+                    "bad_request", f"this is no message for {subject}: {unreadable}"
+                )
             else:
                 reply = await handler(request)
-            await self._reply(message, encode(reply))
+            if reply is not None:
+                await self._reply(message, encode(reply))
 
         subscription = await self.connection.subscribe(subject, answer)
         try:

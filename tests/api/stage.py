@@ -85,6 +85,8 @@ class Actor:
         self.answer: Refused | None = None
         self.tasks: list[Task] = []
         self.cancelled: asyncio.Queue[Cancel] = asyncio.Queue()
+        self.began = asyncio.Event()
+        """It has a task."""
         self.played = asyncio.Event()
         """It has played its part for a task."""
         self._group: asyncio.TaskGroup | None = None
@@ -112,6 +114,7 @@ class Actor:
     def begin(self, task: Task) -> None:
         assert self._group is not None
         self.tasks.append(task)
+        self.began.set()
         self._group.create_task(self._perform(task))
 
     async def _perform(self, task: Task) -> None:
