@@ -57,6 +57,8 @@ class InFlight:
         self.current = Attempt(1, self.opened_at)
         self.deadline: float | None = None
         """Event loop time after which nobody waits for it any more; None: for ever."""
+        self.clocks_differ = False
+        """A runner took the deadline for passed that was not: this actor alone keeps it from then on."""
         self._gap: _Gap | None = None
         self._comment = ""
         self._changed = False
@@ -105,7 +107,7 @@ class InFlight:
         begun = any(each.received or each.over for each in self.sequences)
         made = tuple(each.made for each in self.sequences) if begun else ()
         deadline = 0.0
-        if self.deadline is not None:
+        if self.deadline is not None and not self.clocks_differ:
             deadline = time() + self.deadline - self._loop.time() + CLOCKS_APART_S
         return msgspec.structs.replace(self.task, attempt=self.attempt, made=made, deadline=deadline)
 

@@ -22,7 +22,7 @@ from api.settings import ApiSettings
 from api.withdrawals import Withdrawals
 from bus.bus import Bus
 from bus.tracing import Tracing
-from schemas.chunks import Started
+from schemas.chunks import Failed, Started
 from schemas.commands import Done
 from schemas.ids import ModelId, RequestId, new_api_id
 from schemas.state import State
@@ -48,7 +48,7 @@ class Requests:
             self.accounts,
             self._withdrawals,
             on_started=self._started,
-            on_failed=lambda request, chunk: self._migrations.lose(request, failed(chunk)),
+            on_failed=self._failed,
             on_gap=lambda _: self._recall.ask(),
         )
         self._recall = Recall(
@@ -132,6 +132,10 @@ class Requests:
         request.account.cached_tokens = chunk.cached_tokens
         self._offers.started(request, chunk)
         self._migrations.judge_placed(request)
+
+    def _failed(self, request: InFlight, chunk: Failed) -> None:
+        request.clocks_differ |= chunk.code == "deadline"
+        self._migrations.lose(request, failed(chunk))
 
     async def _watch(self) -> None:
         """Move the requests whose runner is lost; end those whose model nobody need wait for."""
