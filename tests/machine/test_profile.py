@@ -68,8 +68,8 @@ def test_a_containers_limit_counts_where_it_is_less(tmp_path: Path) -> None:
 
 
 def test_a_sample_is_a_beat() -> None:
-    beat = sample_load(NodeId("n1"), [InstanceId("i1")], 12.5)
-    assert (beat.node, beat.instances, beat.tokens_s) == ("n1", ("i1",), 12.5)
+    beat = sample_load(NodeId("n1"), [InstanceId("i1")])
+    assert (beat.node, beat.instances) == ("n1", ("i1",))
     assert beat.memory_free_bytes > 0
     assert 0 <= beat.cpu_percent <= 100
 
