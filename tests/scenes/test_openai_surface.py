@@ -3,18 +3,27 @@
 import asyncio
 import json
 import re
+import shutil
 from collections import defaultdict
+from pathlib import Path
+from typing import Literal
 
 import httpx
 import openai
 import pytest
 from openai import AsyncOpenAI
-from openai.types.chat import ChatCompletion, ChatCompletionMessageParam
+from openai.types.chat import ChatCompletion, ChatCompletionMessageParam, ChatCompletionToolParam
+from pydantic import BaseModel, Field
 
+from actors.engine import guide
+from tests.api.test_calls import TEMPLATE
 from tests.nodes import NodeProcess, StartNode
 
 COUNT: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Count to 20"}]
 TALK: list[ChatCompletionMessageParam] = [{"role": "user", "content": "How do I see events?"}]
+
+UNSURE = {"repetition_penalty": 8}
+"""The guide is sure of its words; with this it is not."""
 
 
 @pytest.fixture
@@ -47,14 +56,16 @@ async def test_chats_whole(node: NodeProcess) -> None:
 
     # Several choices: the same when greedy, of their own when drawn; equal seeds, equal answers.
     drawn = [
-        await create(model="guide", messages=TALK, n=3, temperature=2, seed=seed, max_tokens=12)
+        await create(
+            model="guide", messages=TALK, n=3, temperature=2, seed=seed, max_tokens=12, extra_body=UNSURE
+        )
         for seed in (7, 7, 8)
     ]
     assert texts(drawn[0]) == texts(drawn[1])
     assert texts(drawn[0]) != texts(drawn[2])
     assert len(set(texts(drawn[0]))) > 1
     assert drawn[0].usage is not None
-    assert drawn[0].usage.completion_tokens <= 3 * 13
+    assert drawn[0].usage.completion_tokens <= 8 * 41
     same = await create(model="guide", messages=COUNT, n=2, temperature=0)
     assert texts(same) == texts(greedy) * 2
     one = await create(
@@ -100,11 +111,15 @@ async def test_chats_whole(node: NodeProcess) -> None:
         extra_body={"ignore_eos": True},
     )  # fmt: skip
     assert texts(forced)[0] == first * 4
-    fresh = await create(
-        model="guide", messages=COUNT, temperature=0, presence_penalty=2, frequency_penalty=2, max_tokens=60,
-        logit_bias={str(shown["tokens"][0]): 10},
-    )  # fmt: skip
-    assert texts(fresh)[0] != texts(greedy)[0]
+    said = [
+        await create(
+            model="guide", messages=COUNT, temperature=0, max_tokens=60, frequency_penalty=penalty,
+            logit_bias={str(shown["tokens"][0]): 60}, extra_body={"ignore_eos": True},
+        )
+        for penalty in (0, 2)
+    ]  # fmt: skip
+    assert texts(said[0])[0] == first * 60
+    assert 0 < texts(said[1])[0].count(first) < 60
 
 
 async def test_chats_keep_to_a_form(node: NodeProcess) -> None:
@@ -121,10 +136,10 @@ async def test_chats_keep_to_a_form(node: NodeProcess) -> None:
     }
     answers = await asyncio.gather(
         create(
-            model="guide", messages=TALK, max_tokens=200,
+            model="guide", messages=TALK, max_tokens=600,
             response_format={"type": "json_schema", "json_schema": {"name": "person", "schema": schema, "strict": True}},
         ),
-        create(model="guide", messages=TALK, max_tokens=200, extra_body={"guided_json": schema}),
+        create(model="guide", messages=TALK, max_tokens=600, extra_body={"guided_json": schema}),
         create(model="guide", messages=TALK, n=2, max_tokens=60, extra_body={"guided_regex": r"[a-f]{3}-\d{2}"}),
         create(model="guide", messages=TALK, n=2, max_tokens=60, extra_body={"guided_choice": ["yes", "no (never)"]}),
         create(model="guide", messages=TALK, max_tokens=60, extra_body={"guided_grammar": 'start: "ab"~2 /[0-9]/'}),
@@ -177,6 +192,73 @@ async def test_chats_streamed(node: NodeProcess) -> None:
     assert last.usage is not None and last.usage.prompt_tokens > 0
     assert last.service_tier == "priority"
     assert last.model_extra is not None and last.model_extra["timings"]["decode_s"] > 0
+
+
+class Person(BaseModel):
+    """What the SDK makes a schema of."""
+
+    name: Literal["ann", "bob"]
+    age: int = Field(ge=1, le=120)
+
+
+async def test_the_sdks_helpers(node: NodeProcess) -> None:
+    client = client_of(node)
+    parsed = await client.chat.completions.parse(model="guide", messages=TALK, response_format=Person)
+    assert isinstance(parsed.choices[0].message.parsed, Person)
+    async with client.chat.completions.stream(
+        model="guide",
+        messages=COUNT,
+        temperature=0,
+        n=2,
+        logprobs=True,
+        response_format=Person,
+        max_tokens=600,
+    ) as stream:
+        kinds = {event.type async for event in stream}
+        final = await stream.get_final_completion()
+    assert {"chunk", "content.delta", "content.done", "logprobs.content.delta"} <= kinds
+    assert isinstance(final.choices[1].message.parsed, Person)
+    raw = await client.chat.completions.with_raw_response.create(model="guide", messages=COUNT, max_tokens=1)
+    assert raw.headers["x-request-id"] in raw.parse().id
+
+
+async def test_forced_calls(start_node: StartNode, tmp_path: Path) -> None:
+    """The guide with a template that knows tools: small as it is, by its grammar it calls them."""
+    folder = tmp_path / "caller"
+    shutil.copytree(Path(guide.__file__).parent / "model", folder)
+    (folder / "chat_template.jinja").write_text(TEMPLATE)
+    client = client_of(await start_node("a", "--model", str(folder)))
+    (model,) = [model.id async for model in client.models.list()]
+    properties = {"unit": {"enum": ["C", "F"]}, "days": {"type": "integer", "minimum": 1, "maximum": 9}}
+    parameters = {
+        "type": "object", "properties": properties, "required": ["unit", "days"], "additionalProperties": False,
+    }  # fmt: skip
+    tools: list[ChatCompletionToolParam] = [
+        {"type": "function", "function": {"name": name, "parameters": dict(parameters)}}
+        for name in ("sun", "rain")
+    ]
+    whole = await client.chat.completions.create(
+        model=model,
+        messages=COUNT,
+        tools=tools,
+        tool_choice="required",
+        n=2,
+        seed=4,
+        parallel_tool_calls=False,
+    )
+    for choice in whole.choices:
+        assert choice.finish_reason == "tool_calls" and choice.message.tool_calls is not None
+        (call,) = choice.message.tool_calls
+        assert call.type == "function" and call.function.name in ("sun", "rain")
+        arguments = json.loads(call.function.arguments)
+        assert arguments["unit"] in ("C", "F") and 1 <= arguments["days"] <= 9
+    async with client.chat.completions.stream(
+        model=model, messages=COUNT, tools=tools, parallel_tool_calls=False,
+        tool_choice={"type": "function", "function": {"name": "rain"}},
+    ) as stream:  # fmt: skip
+        final = await stream.get_final_completion()
+    assert final.choices[0].message.tool_calls is not None
+    assert [call.function.name for call in final.choices[0].message.tool_calls] == ["rain"]
 
 
 async def test_completions(node: NodeProcess) -> None:
