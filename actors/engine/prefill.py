@@ -20,7 +20,7 @@ from schemas.chunks import Chunk, Prefilled
 WAIT_S = 0.05
 """Longest that those who decode may wait for a chunk of somebody else's prompt; seconds."""
 WAIT_STEPS = 1.5
-"""And, unless many more wait than decode, no longer than so many of their own steps."""
+"""And, unless as many wait as decode, no longer than so many of their own steps."""
 ALONE_S = 0.25
 """How long a chunk may take while nobody decodes: cancels and shorter prompts wait as long."""
 FEWEST = 16
@@ -91,11 +91,10 @@ class Reading:
 class Pace(Struct):
     """How many tokens a second earlier chunks had."""
 
-    most: int
     tokens_s: float = 500.0
 
     def tokens(self, seconds: float) -> int:
-        return max(FEWEST, min(self.most, int(self.tokens_s * seconds)))
+        return max(FEWEST, int(self.tokens_s * seconds))
 
     def note(self, tokens: int, seconds: float) -> None:
         if tokens >= FEWEST:
@@ -109,7 +108,8 @@ class Prefill:
         """`most`: tokens of a chunk."""
         self._model = model
         self._make_cache = make_cache
-        self._pace = Pace(most)
+        self._most = most
+        self._pace = Pace()
         self._plain = all(type(layer) is KVCache for layer in make_cache())
         self._prefixes = prefixes
         self._readings: list[Reading] = []
@@ -131,9 +131,10 @@ class Prefill:
         chunks: list[Chunk] = []
         budget = self._pace.tokens(self._seconds(decoding, step_s))
         while budget > 0 and self._readings:
-            group = self._next(budget)
+            chunk = min(budget, self._most)
+            group = self._next(chunk)
             try:
-                budget -= self._read(group, budget)
+                budget -= self._read(group, chunk)
             except REQUEST_ERRORS as error:
                 chunks += self._fail(group, error)
                 continue
@@ -141,12 +142,14 @@ class Prefill:
                 chunks += reading.sign_of_life()
                 if reading.left == 0:
                     ready += self._leave(reading)
+                else:
+                    budget = 0  # a part of a long prompt is enough
         return ready, chunks
 
     def _seconds(self, decoding: int, step_s: float) -> float:
         if not decoding:
             return ALONE_S
-        if self.rows >= 2 * decoding:
+        if self.rows >= max(2, decoding):
             return WAIT_S
         return min(WAIT_S, WAIT_STEPS * step_s)
 

@@ -61,8 +61,8 @@ def test_prompts_that_are_read_side_by_side_give_what_each_gives_alone(
 def test_a_chunk_takes_no_longer_than_it_may() -> None:
     from actors.engine.prefill import FEWEST, Pace
 
-    pace = Pace(most=512, tokens_s=10_000)
-    assert pace.tokens(0.01) == 100 and pace.tokens(1) == 512 and pace.tokens(0) == FEWEST
+    pace = Pace(tokens_s=10_000)
+    assert pace.tokens(0.01) == 100 and pace.tokens(0) == FEWEST
     for _ in range(20):
         pace.note(100, 0.1)  # 1,000 a second
     assert pace.tokens(0.1) == pytest.approx(100, abs=2)
