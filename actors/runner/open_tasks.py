@@ -83,6 +83,9 @@ class OpenTasks:
         """Its open attempts: one, or more for a moment while its owner moves on."""
         return [each for each in self._open.values() if each.task.request == request]
 
+    def all(self) -> list[Task]:
+        return [each.task for each in self._open.values()]
+
     def _note_room(self) -> None:
         if self.full:
             self._room.clear()

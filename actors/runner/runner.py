@@ -61,8 +61,16 @@ class Runner:
                 self._children.create_task(self._report())
                 self._children.create_task(self._pulse())
                 self._children.create_task(self._pull())
+        except asyncio.CancelledError:
+            self._part()
+            raise
         finally:
             self._engine.leave()
+
+    def _part(self) -> None:
+        """It was told to leave: owners need not wait until somebody notices to send their requests elsewhere."""
+        for task in self._tasks.all():
+            self._fail(task, "runner_lost", "its runner was told to leave")
 
     def _make_engine(self) -> Engine:
         job = self._job

@@ -52,6 +52,19 @@ async def test_the_same_attempt_again_is_accepted_and_not_run_twice(
     assert sum(isinstance(chunk, Started) for chunk in client.chunks["r1"]) == 1
 
 
+async def test_who_is_told_to_leave_says_so_to_the_owners(start_runner: StartRunner, client: Client) -> None:
+    runner = await start_runner(engine="simulated", decode=50)
+    await client.until_status("ready")
+    for request in ("r1", "r2"):
+        await client.offer(a_task(request=request, max_tokens=1500))
+        await client.until_chunks(request, 2)
+    runner.process.send_signal(signal.SIGTERM)
+    for request in ("r1", "r2"):
+        last = (await client.until_ended(request))[-1]
+        assert isinstance(last, Failed) and last.code == "runner_lost"
+    assert (await runner.ended())[0] == 0
+
+
 async def test_a_later_attempt_takes_the_place_of_an_earlier_one(
     start_runner: StartRunner, client: Client
 ) -> None:
