@@ -67,8 +67,12 @@ class NodeProcess:
         return msgspec.json.decode((self.folder / "nats" / "server.json").read_bytes())["pid"]
 
     def runner_pids(self) -> list[int]:
-        children = psutil.Process(self.process.pid).children()
-        return [child.pid for child in children if "actors.runner" in child.cmdline()]
+        found: list[int] = []
+        for child in psutil.Process(self.process.pid).children():
+            with suppress(psutil.Error):  # it ends at this moment
+                if "actors.runner" in child.cmdline():
+                    found.append(child.pid)
+        return found
 
     def send(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
