@@ -7,6 +7,7 @@ from api.alignment import Alignment, Shown
 from api.answer_events import AnswerEvent, CallArguments, CallBegan
 from api.answer_reader import AnswerReader
 from api.detokenizer import Detokenizer
+from api.errors import ApiError
 from api.stop import StopStrings
 from schemas.chunks import FinishReason, TokenLogprobs
 
@@ -51,6 +52,10 @@ class Answer:
         if self._alignment is None:
             text = self._detokenizer.add(ids)
             return text if self._stops is None else self._stops.add(text)
+        if len(ids) != len(logprobs):
+            raise ApiError(
+                500, "The runner sent tokens without their log-probabilities.", code="engine_failed"
+            )
         text = "".join([self._token(self._alignment, *each) for each in zip(ids, logprobs, strict=True)])
         self._shown += self._alignment.sent(len(text))
         return text

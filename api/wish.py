@@ -10,9 +10,13 @@ from api.errors import ApiError
 from api.grammars import Named
 from api.urgency import urgency
 from bus.tracing import traceparent
+from schemas.chat import ChatRequest
+from schemas.completions import CompletionRequest
 from schemas.ids import ModelId
 from schemas.openai import Asked
 from schemas.task import Grammar, Lane, Sampling
+
+PARAMETERS = {*ChatRequest.__struct_fields__, *CompletionRequest.__struct_fields__}
 
 
 class Wish(Struct, frozen=True, kw_only=True):
@@ -86,7 +90,7 @@ def named(failure: ApiError, wished: Wish) -> ApiError:
     if failure.code != "bad_request" or failure.param is not None:
         return failure
     first = failure.message.split(" ", 1)[0]
-    if first in Asked.__struct_fields__:
+    if first in PARAMETERS:
         failure.param = first
     elif wished.grammar is not None:
         failure.param = wished.grammar_name

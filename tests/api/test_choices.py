@@ -12,7 +12,7 @@ from bus.bus import Bus
 from schemas.chunks import Failed, SequenceEnded
 from schemas.task import Task
 from tests.api.parts import TIMINGS, ends, logprob_of, speaks, word
-from tests.api.stage import CONTEXT, END, MODEL, Actor, Stage, chat, events_of, ids_of, staged, stalls
+from tests.api.stage import CONTEXT, END, MODEL, Actor, Stage, chat, events_of, ids_of, says, staged, stalls
 
 USER: list[ChatCompletionMessageParam] = [{"role": "user", "content": "hello"}]
 PATH = "/v1/chat/completions"
@@ -120,10 +120,21 @@ async def test_a_stop_string_ends_one_choice_only(stage: Stage, stream: bool) ->
 
 
 async def test_when_all_choices_are_stopped_the_request_is_over(stage: Stage) -> None:
-    async with stage.actor(speaks("hello world", "hello word")) as actor:
+    """Whatever the runner would still have said."""
+
+    async def play(actor: Actor, task: Task) -> None:
+        await actor.start(task)
+        for index in range(2):
+            for offset, token_id in enumerate(ids_of("hello world")):
+                await actor.send(task, word(task, index, offset, token_id))
+
+    async with stage.actor(play) as actor:
         response = await stage.http.post(PATH, json=chat(n=2, stop=" "))
-        assert [choice["message"]["content"] for choice in response.json()["choices"]] == ["hello", "hello"]
-    assert actor.cancelled.qsize() <= 2
+        cancels = [await actor.cancelled.get()]
+        while cancels[-1].index is not None:
+            cancels.append(await actor.cancelled.get())
+    assert [choice["message"]["content"] for choice in response.json()["choices"]] == ["hello", "hello"]
+    assert {cancel.request for cancel in cancels} == {response.headers["x-request-id"]}
 
 
 # Log-probabilities
@@ -226,6 +237,26 @@ async def test_more_least_tokens_than_there_is_room(stage: Stage) -> None:
     async with stage.actor(speaks("x")):
         response = await stage.http.post(PATH, json=chat(min_tokens=CONTEXT))
     assert (response.status_code, response.json()["error"]["param"]) == (400, "min_tokens")
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_runner_that_forgets_log_probabilities(stage: Stage, stream: bool) -> None:
+    async with stage.actor(says("hello")):
+        response = await stage.http.post(PATH, json=chat(logprobs=True, stream=stream))
+    assert (response.status_code, response.json()["error"]["code"]) == (500, "engine_failed")
+
+
+@pytest.mark.parametrize(
+    ("reason", "param"),
+    [("n is 9, and this instance makes 8", "n"), ("logprobs are asked for, and there are none", "logprobs")],
+)
+async def test_what_a_runner_refuses_is_named(stage: Stage, reason: str, param: str) -> None:
+    async def play(actor: Actor, task: Task) -> None:
+        await actor.send(task, Failed(task.request, task.attempt, "bad_request", reason))
+
+    async with stage.actor(play):
+        response = await stage.http.post(PATH, json=chat())
+    assert (response.status_code, response.json()["error"]["param"]) == (400, param)
 
 
 @pytest.mark.parametrize("stream", [True, False])

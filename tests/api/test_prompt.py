@@ -4,11 +4,14 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any, cast
 
 import pytest
+from tokenizers import processors
 
 from api.prompt import ChatPrompt, Prompts, TextPrompt
 from api.settings import ApiSettings
+from api.template import ChatTemplate
 from api.tokenizer import ChatTokenizer
 from schemas.chat import Message
+from tests.api import tokenizers_of
 from tests.api.stage import TOKENIZER
 
 INLINE = ApiSettings().inline_chars
@@ -57,3 +60,14 @@ async def test_large_bodies_are_read_in_a_thread(size: int, jobs: int) -> None:
     with Counting() as threads:
         assert await prompts(threads).read(b" " * size, len) == size
         assert threads.jobs == jobs
+
+
+def test_a_text_gets_what_its_tokenizer_puts_before_it() -> None:
+    """Unless it is told not to; a chat never does: its template writes that."""
+    raw = tokenizers_of.byte_level()
+    begin = raw.encode("<s>", add_special_tokens=False).ids
+    raw.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", begin[0])])
+    tokenizer = ChatTokenizer(raw, ChatTemplate("{{ messages[0].content }}", {}))
+    hello = TextPrompt("hello", add_special=False).render(tokenizer).ids
+    assert TextPrompt("hello").render(tokenizer).ids == begin + hello
+    assert ChatPrompt([Message("user", "hello")]).render(tokenizer).ids == hello
