@@ -4,6 +4,7 @@ A prompt is cut into blocks of `BLOCK` tokens; the digest of a block is made fro
 block before it, so that equal digests mean equal beginnings. An unfinished last block has none.
 """
 
+from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 
 from msgspec import Struct
@@ -19,15 +20,13 @@ MOST_DIGESTS = 16_384
 Digest = bytes
 
 
-def digests(ids: bytes) -> list[Digest]:
+def block_digests(ids: bytes) -> Iterator[Digest]:
     """The digests of a prompt's whole blocks, first to last; `ids` are raw little-endian u32."""
     size = 4 * BLOCK
-    found: list[Digest] = []
     last = b""
     for end in range(size, len(ids) + 1, size):
         last = blake2b(last + ids[end - size : end], digest_size=DIGEST_BYTES).digest()
-        found.append(last)
-    return found
+        yield last
 
 
 class Prefixes(Struct, frozen=True, array_like=True, tag="X"):
@@ -43,7 +42,7 @@ class Prefixes(Struct, frozen=True, array_like=True, tag="X"):
     removed: bytes = b""
 
 
-def join(found: list[Digest]) -> bytes:
+def join(found: Iterable[Digest]) -> bytes:
     """Digests as one row of bytes."""
     return b"".join(found)
 

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from actors.engine.arrays import evaluate
 from actors.engine.ring import Cache
-from schemas.blocks import BLOCK, block_digests
+from schemas.prefix import BLOCK, block_digests
 from schemas.task import pack_ids
 
 WASTE = 1.25

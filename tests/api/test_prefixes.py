@@ -5,11 +5,17 @@ from hypothesis import strategies as st
 
 from api.prefixes import EXPECTED, PrefixIndex
 from schemas.ids import InstanceId
-from schemas.prefix import BLOCK, Prefixes, digests, join
+from schemas.prefix import BLOCK, Digest, Prefixes, block_digests, join
 from schemas.task import pack_ids
 
 ONE, TWO = InstanceId("one"), InstanceId("two")
-PROMPT = digests(pack_ids(list(range(10 * BLOCK))))
+
+
+def digests(ids: list[int]) -> list[Digest]:
+    return list(block_digests(pack_ids(ids)))
+
+
+PROMPT = digests(list(range(10 * BLOCK)))
 
 
 def whole(number: int, row: list[bytes], attempt: int = 1) -> Prefixes:
@@ -24,7 +30,7 @@ def test_equal_digests_are_equal_beginnings(one: list[int], two: list[int]) -> N
             break
         shared += 1
     blocks = shared // BLOCK
-    ours, theirs = digests(pack_ids(one)), digests(pack_ids(two))
+    ours, theirs = digests(one), digests(two)
     assert ours[:blocks] == theirs[:blocks]
     assert set(ours[blocks:]).isdisjoint(theirs[blocks:])
     assert len(ours) == len(one) // BLOCK
@@ -35,7 +41,7 @@ def test_what_was_announced_is_found_from_its_beginning_on() -> None:
     index.hear(whole(1, PROMPT[:4]))
     assert index.cached_tokens(ONE, PROMPT) == 4 * BLOCK
     assert index.cached_tokens(ONE, PROMPT[1:]) == 3 * BLOCK
-    assert index.cached_tokens(ONE, digests(pack_ids([7] * 100))) == 0
+    assert index.cached_tokens(ONE, digests([7] * 100)) == 0
     assert index.cached_tokens(TWO, PROMPT) == 0
 
 
