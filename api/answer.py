@@ -27,16 +27,14 @@ class Answer:
         one_call: bool = False,
     ) -> None:
         self.reader = reader
+        self.aligned = aligned
+        self.stopped = False
+        """A stop string is complete, or the only call: nothing that follows is wanted."""
         self._detokenizer = detokenizer
         self._stops = StopStrings(stops) if stops else None
         self._alignment = Alignment() if aligned else None
         self._one_call = one_call
         self._shown: list[Shown] = []
-
-    @property
-    def stopped(self) -> bool:
-        """A stop string is complete, or the only call: nothing that follows is wanted."""
-        return self._cut or (self._one_call and self._called)
 
     @property
     def _cut(self) -> bool:
@@ -50,8 +48,7 @@ class Answer:
     def add(self, ids: Sequence[int], logprobs: Sequence[TokenLogprobs] = ()) -> str:
         """The text that is certain now that `ids` have come; `logprobs`: one for each, when `aligned`."""
         if self._alignment is None:
-            text = self._detokenizer.add(ids)
-            return text if self._stops is None else self._stops.add(text)
+            return self._let_through(self._detokenizer.add(ids))
         if len(ids) != len(logprobs):
             raise ApiError(
                 500, "The runner sent tokens without their log-probabilities.", code="engine_failed"
@@ -60,16 +57,24 @@ class Answer:
         self._shown += self._alignment.sent(len(text))
         return text
 
+    def _let_through(self, text: str) -> str:
+        if self._stops is None:
+            return text
+        text = self._stops.add(text)
+        self.stopped = self.stopped or self._cut
+        return text
+
     def _token(self, alignment: Alignment, token_id: int, logprobs: TokenLogprobs) -> str:
         text = self._detokenizer.add([token_id])
         alignment.token(token_id, logprobs, len(text))
-        return text if self._stops is None else self._stops.add(text)
+        return self._let_through(text)
 
     def end(self) -> str:
         """What was held back, now that nothing follows."""
-        held = text = self._detokenizer.end()
+        held = self._detokenizer.end()
+        text = self._let_through(held)
         if self._stops is not None:
-            text = self._stops.add(held) + self._stops.end()
+            text += self._stops.end()
         if self._alignment is not None:
             self._alignment.grew(len(held))
             self._shown += self._alignment.sent(len(text)) + self._alignment.end(cut=self._cut)
@@ -78,7 +83,9 @@ class Answer:
     def read(self, reader: AnswerReader, text: str, *, last: bool) -> list[AnswerEvent]:
         """What `text` is to the client; `last`: nothing follows it."""
         events = reader.add(text)
-        if last and not (self._one_call and self._called):
+        if self._one_call and self._called:
+            self.stopped = True
+        elif last:
             events += reader.end()
         return [event for event in events if not self._unwanted(event)]
 

@@ -45,15 +45,12 @@ class ChunkWriter:
 
     def piece(self, piece: Piece) -> bytes:
         """Its words, if there are any, and why the choice ended, if it did."""
-        if piece.shown or piece.events:
-            data = self._events(piece)
+        if piece.text and not piece.shown:
+            before, after = self._around[piece.choice]
+            data = b"%b%b%b" % (before, _encode(piece.text), after)
         else:
-            data = self._text(piece.choice, piece.text) if piece.text else b""
+            data = self._events(piece) if piece.shown or piece.events else b""
         return data + self._event(piece.choice, Delta(), piece.finish) if piece.finish else data
-
-    def _text(self, choice: int, text: str) -> bytes:
-        before, after = self._around[choice]
-        return b"%b%b%b" % (before, _encode(text), after)
 
     def _events(self, piece: Piece) -> bytes:
         """One for each delta; log-probabilities stand in the first."""

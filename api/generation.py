@@ -118,7 +118,7 @@ class Generations:
             pieces = [piece for fresh in news.fresh if (piece := self._read(generation, fresh)) is not None]
             if news.ended and request.ended is not None:
                 pieces += [self._end(generation, index, "stop") for index in sorted(generation.unfinished)]
-            over = generation.over
+            over = not generation.unfinished and generation.over
             if pieces or news.comment or over:
                 yield Pieces(pieces, news.comment, over)
 
@@ -133,7 +133,7 @@ class Generations:
             text, events = "", answer.read(answer.reader, text, last=False)
         if answer.stopped or fresh.reason in ENDS:
             return self._end(generation, fresh.index, fresh.reason or "stop", text, events)
-        shown = answer.shown()
+        shown = answer.shown() if answer.aligned else ()
         return Piece(fresh.index, text, shown, None, events) if text or shown or events else None
 
     def _end(
