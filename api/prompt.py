@@ -13,7 +13,7 @@ from api.catalogue import Described
 from api.errors import ApiError, bad_request, unavailable
 from api.reading import Calling, Reading, reading
 from api.room import check_bias, check_ids, room, sampling_within
-from api.template import TemplateRefused
+from api.template import TemplateRefused, VariableRefused
 from api.tokenizer import ChatTokenizer, Rendered
 from api.wish import Wish
 from bus.bus import Bus
@@ -38,16 +38,20 @@ class ChatPrompt(Struct, frozen=True):
     messages: list[Message]
     tools: list[dict[str, Any]] | None = None
     calling: Calling = Calling()
+    variables: dict[str, Any] | None = None
+    """The template's own."""
     name = "messages"
 
     @property
     def weight(self) -> int:
         """How much work it is, in characters: empty messages are work too."""
-        tools = len(msgspec.json.encode(self.tools)) if self.tools else 0
-        return tools + MESSAGE_CHARS * len(self.messages) + sum(message.weight for message in self.messages)
+        more = len(msgspec.json.encode((self.tools, self.variables))) if self.tools or self.variables else 0
+        return more + MESSAGE_CHARS * len(self.messages) + sum(message.weight for message in self.messages)
 
     def render(self, tokenizer: ChatTokenizer) -> Rendered:
-        return tokenizer.render_chat([message.given() for message in self.messages], self.tools)
+        return tokenizer.render_chat(
+            [message.given() for message in self.messages], self.tools, self.variables
+        )
 
     def reading(
         self, tokenizer: ChatTokenizer, tail: str, kept: Grammar | None
@@ -129,6 +133,9 @@ class Prompts:
         """The prompt as the model reads it; raises `ApiError` when the template does not take the messages."""
         try:
             return await self._worked(prompt.weight, lambda: prompt.render(tokenizer))
+        except VariableRefused as why:
+            name = "chat_template_kwargs"
+            raise bad_request(f"'{name}' is not supported as it is: {why}.", name) from why
         except TemplateRefused as why:
             raise bad_request(f"The model's chat template refuses the messages: {why}.", "messages") from why
 

@@ -34,6 +34,10 @@ class TemplateRefused(Exception):
     """The template does not take these messages, or is itself at fault; says why."""
 
 
+class VariableRefused(TemplateRefused):
+    """A variable is the template's own, or it reads none of that name."""
+
+
 class ChatTemplate:
     """Messages to the text that the model was trained on."""
 
@@ -57,7 +61,9 @@ class ChatTemplate:
         """
         variables = variables or {}
         if taken := sorted((OURS | self._special.keys()) & variables.keys()):
-            raise TemplateRefused(f"'{taken[0]}' cannot be set from outside")
+            raise VariableRefused(f"'{taken[0]}' cannot be set from outside")
+        if unread := sorted(name for name in variables if name not in self.source):
+            raise VariableRefused(f"the model's chat template reads no '{unread[0][:100]}'")
         try:
             return self._template.render(
                 **{"documents": None, **variables, **self._special},

@@ -50,12 +50,14 @@ def check_grammar(chat: ChatRequest, kept: Named | None) -> None:
 def chat_prompt(chat: ChatRequest) -> ChatPrompt:
     """The prompt of a checked request; with `tool_choice: none` the model is not told of the tools."""
     if not chat.tools or chat.tool_choice == "none":
-        return ChatPrompt(chat.messages)
+        return ChatPrompt(chat.messages, variables=chat.chat_template_kwargs)
     schemas = {tool.function.name: tool.function.parameters or NO_PARAMETERS for tool in chat.tools}
     choice = chat.tool_choice or "auto"
     chosen = NamedTool(choice.function.name) if isinstance(choice, ChosenTool) else choice
     calling = Calling(schemas, chosen, chat.parallel_tool_calls is not False)
-    return ChatPrompt(chat.messages, [to_builtins(tool) for tool in chat.tools], calling)
+    return ChatPrompt(
+        chat.messages, [to_builtins(tool) for tool in chat.tools], calling, chat.chat_template_kwargs
+    )
 
 
 def check_calls(message: Message, path: str, called: set[str]) -> None:

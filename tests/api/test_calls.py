@@ -212,3 +212,21 @@ async def test_tokenize_with_tools(stage: Stage) -> None:
         "/tokenize", json={"model": MODEL, "messages": messages, "tools": [TOOL]}
     )
     assert "How it is" in TOKENIZER.decode(response.json()["tokens"])
+
+
+async def test_variables_of_the_template(stage: Stage) -> None:
+    await use(
+        stage, TEMPLATE + "{% if enable_thinking is defined and not enable_thinking %}in short: {% endif %}"
+    )
+    async with stage.actor(says("x")) as actor:
+        await stage.openai.chat.completions.create(
+            model=MODEL, messages=USER, extra_body={"chat_template_kwargs": {"enable_thinking": False}}
+        )
+        refused = [
+            await stage.http.post(PATH, json=chat(chat_template_kwargs=variables))
+            for variables in ({"enable_thoughts": False}, {"messages": []})
+        ]
+    assert TOKENIZER.decode(unpack_ids(actor.tasks[0].prompt)).endswith("in short: ")
+    assert {(each.status_code, each.json()["error"]["param"]) for each in refused} == {
+        (400, "chat_template_kwargs")
+    }
