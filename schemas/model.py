@@ -17,6 +17,8 @@ class SimulatedSpeed(Struct, frozen=True, kw_only=True):
     decode: Positive = 100.0
     load_s: Annotated[float, Meta(ge=0)] = 0.0
     slots: Annotated[int, Meta(ge=1, le=4096)] = 64
+    cache_tokens: Annotated[int, Meta(ge=0, le=1 << 24)] = 0
+    """Most tokens of prefixes that it pretends to keep; 0: none."""
 
 
 class ModelSpec(Struct, frozen=True, kw_only=True):

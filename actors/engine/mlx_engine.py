@@ -22,7 +22,7 @@ from actors.engine.fitting import fitting
 from actors.engine.grammar import GrammarError, Grammars
 from actors.engine.kernel_lock import kernel_lock
 from actors.engine.model_loader import LoadedModel, load_model, sentence
-from actors.engine.port import EngineLoadError, Gauges, Origin, Report
+from actors.engine.port import EngineLoadError, Gauges, Origin, PrefixChanges, Report
 from actors.engine.prefill import Prefill
 from actors.engine.prefix_cache import PrefixCache
 from actors.engine.ring import Cache, RingBatch
@@ -247,6 +247,9 @@ class MlxEngine:
         if task.grammar is None:
             return []
         return row.constrain(self._grammars.begin(task.grammar, task.stop_ids))
+
+    def prefix_changes(self) -> PrefixChanges | None:
+        return self._prefixes.changes.take()
 
     def wake(self) -> None:
         """Nothing to do: its steps never wait."""

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from schemas.chunks import Chunk
 from schemas.ids import InstanceId, NodeId, RequestId
+from schemas.prefix import Digest
 from schemas.task import Task
 
 LoadStage = Literal["importing", "reading", "compiling"]
@@ -39,6 +40,14 @@ class Gauges(Struct, frozen=True):
     batch_bytes: int = 0
     cache_bytes: int = 0
     """Of prefixes that are kept."""
+
+
+class PrefixChanges(Struct, frozen=True):
+    """Beginnings of prompts, as digests of their blocks, that an engine has come to keep, or has let go."""
+
+    added: tuple[Digest, ...] = ()
+    """The first blocks of a prompt first."""
+    removed: tuple[Digest, ...] = ()
 
 
 class EngineLoadError(Exception):
@@ -84,6 +93,10 @@ class Engine(Protocol):
 
     def step(self) -> list[Chunk]:
         """Do the next piece of work, waiting for its time if need be, and return its chunks in order."""
+        ...
+
+    def prefix_changes(self) -> PrefixChanges | None:
+        """Since the last call; None when there are none."""
         ...
 
     def wake(self) -> None:

@@ -12,6 +12,7 @@ from mlx_lm.models.cache import KVCache
 from msgspec import Struct
 
 from actors.engine.arrays import evaluate
+from actors.engine.changes import Changes
 from actors.engine.ring import Cache
 from schemas.prefix import BLOCK, block_digests
 from schemas.task import pack_ids
@@ -50,6 +51,7 @@ class PrefixCache:
         self._prefixes: OrderedDict[int, Prefix] = OrderedDict()
         """By identity; the latest used last."""
         self._by_digest: dict[bytes, list[Prefix]] = {}
+        self.changes = Changes()
 
     def __len__(self) -> int:
         return len(self._prefixes)
@@ -92,7 +94,10 @@ class PrefixCache:
         self._prefixes[id(prefix)] = prefix
         self.nbytes += prefix.nbytes
         for digest in prefix.digests:
-            self._by_digest.setdefault(digest, []).append(prefix)
+            if digest not in self._by_digest:
+                self._by_digest[digest] = []
+                self.changes.add(digest)
+            self._by_digest[digest].append(prefix)
 
     def _forget(self, prefix: Prefix) -> None:
         del self._prefixes[id(prefix)]
@@ -102,8 +107,11 @@ class PrefixCache:
             known.remove(prefix)
             if not known:
                 del self._by_digest[digest]
+                self.changes.remove(digest)
 
     def clear(self) -> None:
+        for digest in self._by_digest:
+            self.changes.remove(digest)
         self._prefixes.clear()
         self._by_digest.clear()
         self.nbytes = 0

@@ -16,7 +16,8 @@ from msgspec import Struct
 from actors.engine.answer import Answer
 from actors.engine.fault import fault
 from actors.engine.nonsense import Nonsense, read_nonsense
-from actors.engine.port import Gauges, Origin, Report
+from actors.engine.port import Gauges, Origin, PrefixChanges, Report
+from actors.engine.simulated_cache import SimulatedCache
 from schemas.chunks import Chunk, Failed, Prefilled, Tokens
 from schemas.ids import RequestId
 from schemas.model import SimulatedSpeed
@@ -43,7 +44,7 @@ class Run(Struct, eq=False):
     @property
     def total(self) -> int:
         """Tokens to read before the next one is made."""
-        return self.answer.prompt + self.position
+        return self.answer.prompt - self.answer.cached + self.position
 
     def __lt__(self, other: "Run") -> bool:
         return self.ready_at < other.ready_at
@@ -67,6 +68,7 @@ class SimulatedEngine:
         self._chunks: list[Chunk] = []
         self._next_step = 0.0
         self._news = threading.Event()
+        self._cache = SimulatedCache(speed.cache_tokens)
 
     @property
     def slots(self) -> int:
@@ -129,6 +131,7 @@ class SimulatedEngine:
         while self._prefilling and self._prefilling[0].ready_at <= now:
             run = heappop(self._prefilling)
             run.answer.note_prefilled()
+            self._cache.keep(run.answer.task.prompt)
             self._decoding.append(run)
         if self._decoding and self._next_step <= now:
             self._decode(now)
@@ -145,6 +148,7 @@ class SimulatedEngine:
             if len(self._waiting[0].open) > free:
                 return
             answer = self._waiting.pop(0)
+            answer.note_cached(self._cache.find(answer.task.prompt))
             self._chunks.append(answer.start(self._origin))
             for index in sorted(answer.open):
                 self._join(answer, index, now)
@@ -183,19 +187,29 @@ class SimulatedEngine:
             send(Tokens(task.request, task.attempt, run.index, position, token(run.start, position)))
             run.position = answer.counts[run.index] = position + 1
             if run.position >= task.max_tokens:
+                self._keep(run)
                 self._chunks += answer.end(run.index, "length")
                 ended = True
         if ended:
             self._forget_ended()
 
+    def _keep(self, run: Run) -> None:
+        """A whole conversation, for its next turn; of several answers to one prompt the first."""
+        if self._speed.cache_tokens and run.index == 0:
+            said = [self._nonsense.token(run.start, position) for position in range(run.position)]
+            self._cache.keep(run.answer.task.prompt + b"".join(said))
+
     def _signs_of_life(self, now: float) -> Iterable[Chunk]:
         for run in self._prefilling:
             task, total = run.answer.task, run.total
             done = max(0, total - int((run.ready_at - now) * self._speed.prefill))
-            yield Prefilled(task.request, task.attempt, done, total)
+            yield Prefilled(task.request, task.attempt, run.answer.cached + done, run.answer.cached + total)
 
     def _refuse(self, task: Task, reason: str) -> None:
         self._chunks.append(Failed(task.request, task.attempt, "bad_request", reason))
+
+    def prefix_changes(self) -> PrefixChanges | None:
+        return self._cache.changes.take()
 
     def wake(self) -> None:
         self._news.set()

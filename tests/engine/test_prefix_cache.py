@@ -9,10 +9,14 @@ from actors.engine.factory import Wanted, make_engine
 from actors.engine.mlx_engine import MlxEngine
 from actors.engine.port import Engine
 from schemas.chunks import Chunk, Ended, Prefilled, Started
+from schemas.prefix import block_digests
+from schemas.task import pack_ids
 from tests.engine.architectures import make_random
 from tests.engine.running import ORIGIN, a_task, run, tokens
 
 PROMPT = [11 * at % 1000 + 2 for at in range(200)]
+ONE = 2 * 2 * 2 * 16 * 4 * 256
+"""Bytes of a prompt of 240 tokens: layers, keys and values, heads, width, float32, places."""
 
 
 def loaded(folder: Path, cache_bytes: int | None) -> MlxEngine:
@@ -84,12 +88,11 @@ def test_less_than_a_block_is_not_looked_for(keeping: MlxEngine) -> None:
 def test_it_keeps_to_its_bytes_and_forgets_what_was_used_longest_ago(
     llama: Path, warm_engine: Engine
 ) -> None:
-    one = 2 * 2 * 2 * 16 * 4 * 256  # layers, keys and values, heads, width, float32, places
-    keeping = loaded(llama, 3 * one)
+    keeping = loaded(llama, 3 * ONE)
     prompts = [[at + 2] * 240 for at in range(4)]
     for which in (0, 1, 2, 0, 3):
         run(keeping, a_task(prompts[which], max_tokens=1))
-        assert keeping._prefixes.nbytes <= 3 * one
+        assert keeping._prefixes.nbytes <= 3 * ONE
     known = [keeping._prefixes.find(prompt)[1] for prompt in prompts]
     assert known[0] and not known[1] and known[2] and known[3]
 
@@ -105,3 +108,41 @@ def test_caches_that_cannot_be_cut_are_not_kept(tmp_path: Path, warm_engine: Eng
     ids = [token % 500 for token in PROMPT]
     first, again = run(rotating, a_task(ids)), run(rotating, a_task(ids))
     assert tokens(first) == tokens(again) and cached(again) == (0, 0)
+
+
+def told(keeping: MlxEngine) -> tuple[set[bytes], set[bytes]]:
+    changes = keeping.prefix_changes()
+    return (set(changes.added), set(changes.removed)) if changes else (set(), set())
+
+
+def test_it_tells_what_it_has_come_to_keep_and_what_it_has_let_go(llama: Path, warm_engine: Engine) -> None:
+    keeping = loaded(llama, 2 * ONE)
+    prompts = [[at + 2] * 240 for at in range(3)]
+    digests = [set(block_digests(pack_ids(prompt))) for prompt in prompts]
+    for at in range(2):
+        run(keeping, a_task(prompts[at], max_tokens=1))
+        added, removed = told(keeping)
+        assert added <= digests[at] and len(added) == 7 and not removed
+    assert keeping.prefix_changes() is None
+    run(keeping, a_task(prompts[2], max_tokens=1))
+    added, removed = told(keeping)
+    assert added <= digests[2] and removed <= digests[0] and len(added) == len(removed) == 7
+    keeping._prefixes.clear()
+    assert told(keeping) == (set(), (digests[1] | digests[2]) & known_of(prompts[1:]))
+
+
+def known_of(prompts: list[list[int]]) -> set[bytes]:
+    """The last token of a prompt is never kept."""
+    return {digest for prompt in prompts for digest in block_digests(pack_ids(prompt[:-1]))}
+
+
+def test_what_comes_and_goes_between_two_looks_is_no_change(llama: Path, warm_engine: Engine) -> None:
+    keeping = loaded(llama, ONE)
+    run(keeping, a_task(PROMPT, max_tokens=1))
+    told(keeping)
+    run(keeping, a_task([*PROMPT, 7, 8], max_tokens=1))  # a longer one takes the place of the shorter
+    assert keeping.prefix_changes() is None
+    for at in range(3):
+        run(keeping, a_task([at + 2] * 240, max_tokens=1))
+    added, _ = told(keeping)
+    assert added == known_of([[4] * 240])

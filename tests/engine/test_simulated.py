@@ -9,7 +9,7 @@ import pytest
 
 from actors.engine.factory import Wanted, make_engine
 from actors.engine.port import Engine, EngineLoadError
-from schemas.chunks import Ended, Failed, Prefilled, Started
+from schemas.chunks import Chunk, Ended, Failed, Prefilled, Started
 from schemas.model import SimulatedSpeed
 from schemas.task import Made, pack_ids
 from tests.engine.running import ORIGIN, PROMPT, a_task, finish, ids, reasons, run, tokens
@@ -144,3 +144,42 @@ def test_an_attempt_whose_sequences_are_all_complete_ends_at_once(llama: Path) -
     chunks = run(simulated(llama), a_task(n=2, made=made))
     assert [type(chunk) for chunk in chunks] == [Started, Ended]
     assert chunks[-1].usage.completion_tokens == 3  # type: ignore[union-attr]
+
+
+def test_a_kept_prefix_costs_no_reading_and_is_told(llama: Path) -> None:
+    engine = simulated(llama, cache_tokens=1000)
+    prompt = [at % 900 + 2 for at in range(320)]
+    first = run(engine, a_task(prompt=prompt, max_tokens=64))
+    assert cached(first) == 0
+    changes = engine.prefix_changes()
+    assert changes is not None and len(changes.added) == 12 and not changes.removed  # 384 tokens
+    turn = [*prompt, *tokens(first), 5, 5]
+    assert cached(run(engine, a_task(prompt=turn, max_tokens=1))) == 384
+    assert cached(run(engine, a_task(prompt=prompt, max_tokens=1))) == 288, "one token at least is read"
+
+
+def test_prefixes_used_longest_ago_are_forgotten_from_their_ends_on(llama: Path) -> None:
+    engine = simulated(llama, cache_tokens=640)
+    prompts = [[at + 2] * 321 for at in range(3)]
+    for which in (0, 1, 0, 2):
+        run(engine, a_task(prompt=prompts[which], max_tokens=1))
+    engine.prefix_changes()
+    assert [cached(run(engine, a_task(prompt=prompts[which], max_tokens=1))) for which in (0, 2, 1)] == [
+        *(320, 320, 0)
+    ]
+    changes = engine.prefix_changes()
+    assert changes is not None and len(changes.added) == len(changes.removed) == 10
+
+
+def test_none_is_kept_unless_it_is_asked_for(llama: Path) -> None:
+    engine = simulated(llama)
+    run(engine, a_task(prompt=[3] * 320))
+    assert cached(run(engine, a_task(prompt=[3] * 320))) == 0 and engine.prefix_changes() is None
+
+
+def cached(chunks: list[Chunk]) -> int:
+    """As its start and its end tell."""
+    (started,) = [chunk for chunk in chunks if isinstance(chunk, Started)]
+    (ended,) = [chunk for chunk in chunks if isinstance(chunk, Ended)]
+    assert started.cached_tokens == ended.usage.cached_tokens
+    return started.cached_tokens
