@@ -20,7 +20,9 @@ from schemas.chunks import Chunk, Prefilled
 WAIT_S = 0.05
 """Longest that those who decode may wait for a chunk of somebody else's prompt; seconds."""
 WAIT_STEPS = 1.5
-"""And, unless as many wait as decode, no longer than so many of their own steps."""
+"""And no longer than so many of their own steps."""
+BURST_S = 0.15
+"""But so long while as many wait for their first token as decode: to read them in crumbs costs everybody more."""
 ALONE_S = 0.25
 """How long a chunk may take while nobody decodes: cancels and shorter prompts wait as long."""
 FEWEST = 16
@@ -150,7 +152,7 @@ class Prefill:
         if not decoding:
             return ALONE_S
         if self.rows >= max(2, decoding):
-            return WAIT_S
+            return BURST_S
         return min(WAIT_S, WAIT_STEPS * step_s)
 
     def _next(self, budget: int) -> list[Reading]:
