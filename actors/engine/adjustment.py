@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from actors.engine.arrays import from_numpy
 from actors.engine.row import Row
-from schemas.task import Sampling
 
 Table = NDArray[np.float32]
 
@@ -18,10 +17,10 @@ class Adjustment:
 
     def __init__(self, rows: Sequence[Row], vocabulary: int) -> None:
         self._rows = rows
-        self._bias = _table(rows, vocabulary, _write_bias)
-        self._banned = _table(rows, vocabulary, _write_banned)
-        self._counts = _table(rows, vocabulary, _write_counts)
-        self._seen = _table(rows, vocabulary, _write_seen)
+        self._bias = _table(rows, vocabulary, _biases, _write_bias)
+        self._banned = _table(rows, vocabulary, _bans, _write_banned)
+        self._counts = _table(rows, vocabulary, _counts, _write_counts)
+        self._seen = _table(rows, vocabulary, _repeats, _write_seen)
         self._presence = _column([row.sampling.presence_penalty for row in rows])
         self._frequency = _column([row.sampling.frequency_penalty for row in rows])
         self._repetition = _column([row.sampling.repetition_penalty for row in rows])
@@ -29,14 +28,7 @@ class Adjustment:
 
     @staticmethod
     def wanted(row: Row) -> bool:
-        sampling = row.sampling
-        return bool(
-            sampling.logit_bias
-            or row.constraint is not None
-            or row.position < row.min_tokens
-            or _counts_answer(sampling)
-            or sampling.repetition_penalty != 1
-        )
+        return row.constraint is not None or any(has(row) for has in (_biases, _bans, _counts, _repeats))
 
     def of(self, logits: mx.array) -> mx.array:
         """[rows, vocabulary] float32."""
@@ -72,40 +64,50 @@ class Adjustment:
         self._seen = None if self._seen is None else self._seen + drawn
 
 
-def _table(rows: Sequence[Row], vocabulary: int, write: Callable[[Row, Table], bool]) -> mx.array | None:
-    """[rows, vocabulary] of what `write` puts in each row; None when no row has any of it."""
+def _table(
+    rows: Sequence[Row], vocabulary: int, has: Callable[[Row], bool], write: Callable[[Row, Table], None]
+) -> mx.array | None:
+    """[rows, vocabulary] of what is written for the rows that have it; None when no row has."""
+    if not any(has(row) for row in rows):
+        return None
     table = np.zeros((len(rows), vocabulary), np.float32)
-    has_any = False
     for row, line in zip(rows, table, strict=True):
-        has_any |= write(row, line)
-    return mx.array(table) if has_any else None
+        if has(row):
+            write(row, line)
+    return mx.array(table)
 
 
-def _write_bias(row: Row, line: Table) -> bool:
-    for token, bias in row.sampling.logit_bias:
-        line[token] += bias
+def _biases(row: Row) -> bool:
     return bool(row.sampling.logit_bias)
 
 
-def _write_banned(row: Row, line: Table) -> bool:
-    line[[token for token in row.stop if token < len(line)]] = 1
+def _write_bias(row: Row, line: Table) -> None:
+    for token, bias in row.sampling.logit_bias:
+        line[token] += bias
+
+
+def _bans(row: Row) -> bool:
     return row.position < row.min_tokens
 
 
-def _write_counts(row: Row, line: Table) -> bool:
-    answer = row.ids[row.prompt :]
-    if _counts_answer(row.sampling) and answer:
-        line += np.bincount(answer, minlength=len(line))
-    return _counts_answer(row.sampling)
+def _write_banned(row: Row, line: Table) -> None:
+    line[[token for token in row.stop if 0 <= token < len(line)]] = 1
 
 
-def _write_seen(row: Row, line: Table) -> bool:
-    line[row.ids] = 1
+def _counts(row: Row) -> bool:
+    return bool(row.sampling.presence_penalty or row.sampling.frequency_penalty)
+
+
+def _write_counts(row: Row, line: Table) -> None:
+    np.add.at(line, row.ids[row.prompt :], 1)
+
+
+def _repeats(row: Row) -> bool:
     return row.sampling.repetition_penalty != 1
 
 
-def _counts_answer(sampling: Sampling) -> bool:
-    return bool(sampling.presence_penalty or sampling.frequency_penalty)
+def _write_seen(row: Row, line: Table) -> None:
+    line[row.ids] = 1
 
 
 def _column(values: list[float]) -> mx.array:

@@ -7,10 +7,10 @@ import mlx.core as mx
 from msgspec import Struct
 
 from actors.engine.arrays import evaluate, integers, start
+from actors.engine.batch import Batch, Cache
 from actors.engine.failure import REQUEST_ERRORS, failure
 from actors.engine.logprobs import Details, describe, read
 from actors.engine.prefix_cache import PrefixCache
-from actors.engine.ring import Batch, Cache
 from actors.engine.row import Row
 from actors.engine.sampler import Sampler
 from schemas.chunks import Chunk, TokenLogprobs

@@ -38,7 +38,8 @@ def make_engine(wanted: Wanted) -> Engine:
         if "mlx.core" not in sys.modules:
             load_fast_blas()
         import_mlx_lm("mlx_lm.utils")
-        from actors.engine.mlx_engine import Limits, MlxEngine
+        from actors.engine.limits import Limits
+        from actors.engine.mlx_engine import MlxEngine
     except ImportError as error:
         raise EngineLoadError(f"MLX cannot be imported on this machine: {error}", retryable=False) from error
     limits = Limits(wanted.context, wanted.slots, wanted.cache_bytes)

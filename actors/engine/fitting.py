@@ -6,8 +6,9 @@ from typing import Any
 import mlx.core as mx
 
 from actors.engine.arrays import evaluate
+from actors.engine.batch import Batch, Cache
 from actors.engine.plain import PlainBatch
-from actors.engine.ring import Batch, Cache, RingBatch
+from actors.engine.ring import RingBatch
 
 TRIALS = ((1, 2, 3), (4, 5, 6, 7, 8))
 """Prompts of unequal length."""

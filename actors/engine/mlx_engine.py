@@ -10,22 +10,23 @@ from functools import partial
 from pathlib import Path
 
 import mlx.core as mx
-import psutil
 from mlx_lm.models.cache import KVCache, make_prompt_cache
 from msgspec import Struct
 
 from actors.engine.answer import Answer
+from actors.engine.batch import Cache
 from actors.engine.decoding import Decoding, Joining
 from actors.engine.failure import REQUEST_ERRORS, failure
 from actors.engine.fault import fault
 from actors.engine.fitting import fitting
 from actors.engine.grammar import GrammarError, Grammars
 from actors.engine.kernel_lock import kernel_lock
+from actors.engine.limits import Limits
 from actors.engine.model_loader import LoadedModel, load_model, sentence
 from actors.engine.port import EngineLoadError, Gauges, Origin, PrefixChanges, Report
 from actors.engine.prefill import Prefill
 from actors.engine.prefix_cache import PrefixCache
-from actors.engine.ring import Cache, RingBatch
+from actors.engine.ring import RingBatch
 from actors.engine.row import Row, rows_of
 from schemas.chunks import Chunk, Failed
 from schemas.ids import ApiId, ModelId, RequestId
@@ -33,9 +34,6 @@ from schemas.task import Sampling, Task, pack_ids, unpack_ids
 
 CPU_PREFILL_CHUNK, GPU_PREFILL_CHUNK = 512, 2048
 """Most tokens of prompt in one step."""
-CPU_SLOTS, GPU_SLOTS = 16, 64
-CACHE_SHARE = 8
-"""Prefixes may take this part of the memory that is free when a model is loaded: one eighth."""
 CLEAR_EVERY = 256
 """Steps after which MLX gives back the memory that it keeps for reuse."""
 
@@ -46,16 +44,6 @@ class Waiting(Struct, frozen=True):
     answer: Answer
     prompt: list[int]
     made: list[list[int]]
-
-
-class Limits(Struct, frozen=True):
-    """Bounds of an engine, as they were asked for; None: what the model or the machine suggests."""
-
-    context: int | None = None
-    """Most tokens of prompt and answer together."""
-    slots: int | None = None
-    cache_bytes: int | None = None
-    """Most memory for prefixes that are kept."""
 
 
 class MlxEngine:
@@ -103,20 +91,12 @@ class MlxEngine:
         make_cache: partial[Cache] = partial(make_prompt_cache, loaded.model)
         batch, many = fitting(loaded.model, make_cache, on_cpu)
         self.compiled = isinstance(batch, RingBatch)
-        self.slots = (self._limits.slots or (CPU_SLOTS if on_cpu else GPU_SLOTS)) if many else 1
+        self.slots = self._limits.sequences(on_cpu) if many else 1
         plain = all(type(layer) is KVCache for layer in make_cache())
-        self._prefixes = PrefixCache(self._cache_bytes(on_cpu) if plain else 0)
+        self._prefixes = PrefixCache(self._limits.prefix_bytes(on_cpu) if plain else 0)
         self._decoding = Decoding(batch, loaded.vocabulary, not on_cpu, self._prefixes)
         most = CPU_PREFILL_CHUNK if on_cpu else GPU_PREFILL_CHUNK
         self._prefill = Prefill(loaded.model, make_cache, most, self._prefixes)
-
-    def _cache_bytes(self, on_cpu: bool) -> int:
-        if self._limits.cache_bytes is not None:
-            return self._limits.cache_bytes
-        free = psutil.virtual_memory().available
-        if not on_cpu:
-            free = int(mx.device_info().get("memory_size", free)) - mx.get_active_memory()
-        return free // CACHE_SHARE
 
     def warm(self) -> None:
         """Runs short and longer prompts, alone and together, so that all kernels were used once."""

@@ -6,7 +6,7 @@ from typing import Any
 import mlx.core as mx
 
 from actors.engine.arrays import evaluate
-from actors.engine.ring import Cache
+from actors.engine.batch import Cache
 from actors.engine.sampler import pick
 
 

@@ -12,8 +12,8 @@ from mlx_lm.models.cache import KVCache
 from msgspec import Struct
 
 from actors.engine.arrays import evaluate
+from actors.engine.batch import Cache
 from actors.engine.changes import Changes
-from actors.engine.ring import Cache
 from schemas.prefix import BLOCK, block_digests
 from schemas.task import pack_ids
 

@@ -7,14 +7,15 @@ which goes round and round: a row's tokens lie in the `offset` places behind it.
 While it has not gone round, places that nobody has written yet are not looked at.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any
 
 import mlx.core as mx
 from mlx_lm.models.cache import KVCache
 
 from actors.engine.arrays import evaluate
-from actors.engine.sampler import likeliest
+from actors.engine.batch import Cache
+from actors.engine.ring_step import Arrays, compiled
 
 GROWTH = 256
 """Capacities are multiples of this at least, as mlx-lm's."""
@@ -23,95 +24,8 @@ FINE = 64
 MOST_TRACES = 256
 """Traces that are kept; one of a large model may take a megabyte."""
 
-Arrays = list[mx.array]
-Cache = Sequence[Any]
-"""One of mlx-lm's caches for each layer, of one row."""
-Replay = Callable[[mx.array, mx.array, mx.array, mx.array, Arrays, Arrays], Any]
 SLACK = 128
 """Places that must be free for the rows to be moved to the front instead of going round."""
-
-
-class Batch(Protocol):
-    """The caches of rows that decode together, by their seats."""
-
-    @property
-    def reseats(self) -> bool:
-        """Whether a seat that is left can be taken by another row."""
-        ...
-
-    @property
-    def seats(self) -> int: ...
-
-    def add(self, caches: Sequence[Cache]) -> None:
-        """New seats behind the others; the same cache may come several times."""
-        ...
-
-    def put(self, seat: int, cache: Cache) -> None:
-        """Another row in a seat that was left."""
-        ...
-
-    def keep(self, seats: Sequence[int]) -> None:
-        """Only these seats, which move together."""
-        ...
-
-    def leave(self, seat: int) -> None:
-        """Nobody listens to this seat any more; it stays until it is put or not kept."""
-        ...
-
-    def step(self, tokens: mx.array) -> tuple[mx.array, mx.array]:
-        """[seats] likeliest next tokens and [seats, vocabulary] logits after [seats] tokens; lazy."""
-        ...
-
-    def extract(self, seat: int) -> Cache:
-        """A copy of one row's cache."""
-        ...
-
-    @property
-    def nbytes(self) -> int: ...
-
-
-class RingCache:
-    """One layer's keys and values while a step is traced; the place and the offsets are arrays."""
-
-    def __init__(
-        self, keys: mx.array, values: mx.array, places: mx.array, place: mx.array, offset: mx.array
-    ) -> None:
-        self.keys = keys
-        self.values = values
-        self.offset = offset
-        """[rows] tokens that each row has already."""
-        self._places = places
-        self._place = place
-
-    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
-        self.keys = mx.slice_update(self.keys, keys, self._place, axes=(2,))
-        self.values = mx.slice_update(self.values, values, self._place, axes=(2,))
-        seen = self._places.shape[0]
-        return self.keys[:, :, :seen], self.values[:, :, :seen]
-
-    def make_mask(self, length: int, return_array: bool = False, window_size: int | None = None) -> mx.array:
-        """[rows, 1, 1, places] booleans; `return_array` is mlx-lm's, and true always."""
-        del return_array
-        if length != 1 or window_size is not None:
-            raise NotImplementedError("only one token at a time over the whole past")
-        age = (self._place - self._places) % self.keys.shape[2]
-        return (age[None] <= self.offset[:, None])[:, None, None, :]
-
-
-def compiled(model: Any) -> Replay:
-    """The step of `model` as a function of arrays alone."""
-
-    def step(
-        tokens: mx.array, places: mx.array, place: mx.array, offset: mx.array, keys: Arrays, values: Arrays
-    ) -> Any:
-        layers = zip(keys, values, strict=True)
-        caches = [RingCache(key, value, places, place, offset) for key, value in layers]
-        logits = model(tokens[:, None], caches)[:, -1, :]
-        place = (place + 1) % keys[0].shape[2]
-        written = [cache.keys for cache in caches], [cache.values for cache in caches]
-        return likeliest(logits), logits, place, offset + 1, *written
-
-    return mx.compile(step)
 
 
 class RingBatch:

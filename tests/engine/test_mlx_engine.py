@@ -285,7 +285,8 @@ def test_a_smaller_context_may_be_asked_for(llama: Path) -> None:
 def test_a_prompt_that_fails_beside_others_fails_alone(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from actors.engine.prefill import Prefill, Reading
+    from actors.engine.prefill import Prefill
+    from actors.engine.reading import Reading
 
     def together(*_: Any) -> Any:
         raise RuntimeError("too many at once")
@@ -311,3 +312,31 @@ def test_an_attempt_whose_sequences_are_all_complete_ends_at_once(engine: Engine
     chunks = run(engine, a_task(n=2, made=made))
     assert [type(chunk) for chunk in chunks] == [Started, Ended]
     assert chunks[-1].usage.completion_tokens == 3  # type: ignore[union-attr]
+
+
+def test_logits_that_are_not_finite_fail_their_row_alone(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlx.core as mx
+
+    from actors.engine.ring import RingBatch
+    from actors.engine.sampler import likeliest
+
+    whole = RingBatch.step
+
+    def breaks(batch: RingBatch, fed: mx.array) -> tuple[mx.array, mx.array]:
+        _, logits = whole(batch, fed)
+        logits = mx.where(mx.arange(batch.seats)[:, None] == 1, mx.nan, logits)
+        return likeliest(logits), logits
+
+    undisturbed = ids(engine, max_tokens=20)
+    for task in (a_task(max_tokens=20), a_task(request="bad"), a_task(request="r3", max_tokens=20)):
+        engine.add(task)
+    with monkeypatch.context() as patch:
+        patch.setattr(RingBatch, "step", breaks)
+        chunks = engine.step()
+    chunks += finish(engine)
+    failed = [chunk for chunk in chunks if isinstance(chunk, Failed)]
+    assert [(chunk.request, chunk.code) for chunk in failed] == [("bad", "engine_failed")]
+    assert "position 0 are not finite" in failed[0].reason
+    assert tokens(chunks) == tokens(chunks, "r3") == undisturbed

@@ -2,6 +2,7 @@
 
 import pytest
 
+from actors.engine.pace import FEWEST, Pace
 from actors.engine.port import Engine
 from schemas.chunks import Chunk, Prefilled, Tokens
 from tests.engine.running import a_task, finish, run, tokens
@@ -59,8 +60,6 @@ def test_prompts_that_are_read_side_by_side_give_what_each_gives_alone(
 
 
 def test_a_chunk_takes_no_longer_than_it_may() -> None:
-    from actors.engine.prefill import FEWEST, Pace
-
     pace = Pace(tokens_s=10_000)
     assert pace.tokens(0.01) == 100 and pace.tokens(0) == FEWEST
     for _ in range(20):

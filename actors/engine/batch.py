@@ -1,0 +1,48 @@
+"""What all batches have in common: the caches of rows that decode together."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import mlx.core as mx
+
+Cache = Sequence[Any]
+"""One of mlx-lm's caches for each layer, of one row."""
+
+
+class Batch(Protocol):
+    """The caches of rows that decode together, by their seats."""
+
+    @property
+    def reseats(self) -> bool:
+        """Whether a seat that is left can be taken by another row."""
+        ...
+
+    @property
+    def seats(self) -> int: ...
+
+    def add(self, caches: Sequence[Cache]) -> None:
+        """New seats behind the others; the same cache may come several times."""
+        ...
+
+    def put(self, seat: int, cache: Cache) -> None:
+        """Another row in a seat that was left."""
+        ...
+
+    def keep(self, seats: Sequence[int]) -> None:
+        """Only these seats, which move together."""
+        ...
+
+    def leave(self, seat: int) -> None:
+        """Nobody listens to this seat any more; it stays until it is put or not kept."""
+        ...
+
+    def step(self, tokens: mx.array) -> tuple[mx.array, mx.array]:
+        """[seats] likeliest next tokens and [seats, vocabulary] logits after [seats] tokens; lazy."""
+        ...
+
+    def extract(self, seat: int) -> Cache:
+        """A copy of one row's cache."""
+        ...
+
+    @property
+    def nbytes(self) -> int: ...
