@@ -113,6 +113,17 @@ class Subjects(Struct, frozen=True):
         """`troupe.ctl.*`: all cancels; every runner listens."""
         return f"{self.cluster}.ctl.*"
 
+    # Prefixes: core NATS, MessagePack; kept by nobody.
+
+    def prefixes(self, instance: InstanceId) -> str:
+        """`troupe.prefix.{instance}`: which beginnings of prompts one runner keeps."""
+        return f"{self.cluster}.prefix.{token(instance)}"
+
+    @property
+    def all_prefixes(self) -> str:
+        """`troupe.prefix.*`: of all runners; every API listens."""
+        return f"{self.cluster}.prefix.*"
+
     # Accounts: stored in the stream `troupe_audit`, JSON.
 
     def audit(self, model: ModelId, request: RequestId) -> str:

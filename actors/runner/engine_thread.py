@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
-from actors.engine.port import Engine, LoadStage
+from actors.engine.port import Engine, LoadStage, PrefixChanges
 from actors.runner.vitals import Vitals
 from schemas.chunks import Chunk
 from schemas.ids import RequestId
@@ -27,16 +27,21 @@ OnStage = Callable[[RunnerStatus, int], None]
 """(status, slots), called on the loop."""
 OnChunks = Callable[[list[Chunk]], None]
 """A whole step's chunks, called on the loop."""
+OnPrefixes = Callable[[PrefixChanges], None]
+"""What the engine has come to keep or let go, called on the loop."""
 
 
 class EngineThread:
     """Makes an engine, loads it, and steps it while there is work; every call on it happens there."""
 
-    def __init__(self, make: Callable[[], Engine], on_stage: OnStage, on_chunks: OnChunks) -> None:
+    def __init__(
+        self, make: Callable[[], Engine], on_stage: OnStage, on_chunks: OnChunks, on_prefixes: OnPrefixes
+    ) -> None:
         self.vitals = Vitals()
         self._make = make
         self._on_stage = on_stage
         self._on_chunks = on_chunks
+        self._on_prefixes = on_prefixes
         self._engine: Engine | None = None
         self._orders: deque[Order] = deque()
         self._news = threading.Event()
@@ -110,6 +115,9 @@ class EngineThread:
             self._room.acquire()
             if not self._leaving:
                 self._loop.call_soon_threadsafe(self._deliver, chunks)
+        changes = engine.prefix_changes()
+        if changes is not None and not self._leaving:
+            self._loop.call_soon_threadsafe(self._on_prefixes, changes)
 
     def _deliver(self, chunks: list[Chunk]) -> None:
         self._room.release()

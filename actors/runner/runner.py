@@ -10,6 +10,7 @@ import structlog
 
 from actors.engine.factory import Wanted, make_engine
 from actors.engine.port import Engine, Origin
+from actors.runner.announcer import Announcer
 from actors.runner.engine_thread import EngineThread
 from actors.runner.job import RunnerJob
 from actors.runner.open_tasks import OpenTasks
@@ -41,7 +42,8 @@ class Runner:
         self._log = log.bind(node=job.node, instance=job.instance, attempt=job.attempt)
         self._tasks = OpenTasks()
         self._stages: asyncio.Queue[Stage] = asyncio.Queue()
-        self._engine = EngineThread(self._make_engine, self._come_to, self._send)
+        self._announcer = Announcer(bus, job.instance, job.attempt)
+        self._engine = EngineThread(self._make_engine, self._come_to, self._send, self._announcer.note)
         spans = Spans(tracing or Tracing(), job.instance)
         self._outbox = Outbox(bus, self._tasks, self._engine.vitals, spans)
         self._cancels = msgspec.json.Decoder(Cancel)
@@ -61,6 +63,7 @@ class Runner:
                 self._children.create_task(self._report())
                 self._children.create_task(self._pulse())
                 self._children.create_task(self._pull())
+                self._children.create_task(self._announcer.run())
         except asyncio.CancelledError:
             self._part()
             raise

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from bus.subjects import Subjects, token, untoken
 from schemas.events import ModelRemoved
-from schemas.ids import ApiId, ModelId, RequestId
+from schemas.ids import ApiId, InstanceId, ModelId, RequestId
 
 names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 
@@ -40,4 +40,6 @@ def test_the_names_that_others_rely_on() -> None:
     assert subjects.event(ModelRemoved(model=model)) == "troupe.evt.decided.model.org=2Fm=2E1"
     assert subjects.task(model, "batch") == "troupe.task.org=2Fm=2E1.batch"
     assert subjects.out(ApiId("a1"), RequestId("r1")) == "troupe.out.a1.r1"
+    assert subjects.prefixes(InstanceId("i.1")) == "troupe.prefix.i=2E1"
+    assert subjects.all_prefixes == "troupe.prefix.*"
     assert subjects.master == "troupe.cmd.master"

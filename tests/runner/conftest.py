@@ -28,9 +28,13 @@ def a_job(nats_server: Server, llama: Path) -> Callable[..., RunnerJob]:
     """`a_job(engine="simulated", decode=50)`: of instance i1, attempt 3."""
 
     def make(
-        engine: EngineName = "mlx", path: Path | None = None, slots: int = 64, decode: float = 1e6
+        engine: EngineName = "mlx",
+        path: Path | None = None,
+        slots: int = 64,
+        decode: float = 1e6,
+        cache_tokens: int = 0,
     ) -> RunnerJob:
-        speed = SimulatedSpeed(prefill=1e9, decode=decode, slots=slots)
+        speed = SimulatedSpeed(prefill=1e9, decode=decode, slots=slots, cache_tokens=cache_tokens)
         return RunnerJob(
             nats_url=nats_server.url,
             cluster="troupe",

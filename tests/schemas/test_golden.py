@@ -52,6 +52,7 @@ from schemas.ids import ApiId, InstanceId, ModelId, NodeId, RequestId
 from schemas.instance import Instance, Shard
 from schemas.model import ModelCard, ModelSpec, SimulatedSpeed
 from schemas.node import Beat, Pulse
+from schemas.prefix import Prefixes
 from schemas.refused import Refused
 from schemas.state import Card, Download, Leader, Model, Node
 from schemas.task import Accepted, Cancel, OfferAnswer, Sampling, Task, pack_ids
@@ -155,6 +156,7 @@ PACKED: list[tuple[object, object]] = [
     (Chunk, SequenceEnded(REQUEST, 1, 0, "stop")),
     (Chunk, Ended(REQUEST, 1, Usage(10, 5, 2), Timings(0.25, 0.5, 1.0))),
     (Chunk, Failed(REQUEST, 1, "engine_failed", "why")),
+    (Prefixes, Prefixes(INSTANCE, 2, 7, False, b"12345678", b"abcdefgh")),
 ]
 
 
