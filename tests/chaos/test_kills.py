@@ -22,6 +22,7 @@ async def test_a_thousand_kills(tmp_path: Path, nats_server: Server, monkeypatch
     assert not readers.broken
 
 
+@pytest.mark.timeout(300)
 async def test_a_few_kills(tmp_path: Path, nats_server: Server) -> None:
     readers, dealt, resumes = await killing(tmp_path, nats_server, seed=3, kills=6, readers=4, tokens=60)
     tell(3, readers, dealt, resumes)

@@ -134,25 +134,22 @@ async def test_a_request_that_crashes_its_runner_twice_is_poison(start_node: Sta
     node = await start_node("a", "--model", "none")
     async with watching(node) as bus, client_of(node) as client:
         await load(bus, msgspec.structs.replace(SIM_SPEC, simulated=SimulatedSpeed(prefill=1)))
-        for_it = asyncio.create_task(poisoned(client))
-        for deaths in range(1, 3):
-            await started(bus)
-            (pid,) = node.runner_pids()
-            os.kill(pid, signal.SIGSEGV)
-            await ready_again(bus, 1 + deaths)
-        assert "is not tried again" in await for_it
+        begun: asyncio.Queue[int] = asyncio.Queue()
 
+        def hear(payload: bytes, _subject: str) -> None:
+            for chunk in msgspec.msgpack.decode(payload, type=Frame):
+                if isinstance(chunk, Started):
+                    begun.put_nowait(chunk.instance_attempt)
 
-async def started(bus: Bus) -> None:
-    """The next request that a runner takes up."""
-    begun = asyncio.Event()
-
-    def hear(payload: bytes, _subject: str) -> None:
-        if any(isinstance(chunk, Started) for chunk in msgspec.msgpack.decode(payload, type=Frame)):
-            begun.set()
-
-    async with asyncio.timeout(30), bus.listening(bus.subjects.chunks, hear):
-        await begun.wait()
+        async with bus.listening(bus.subjects.chunks, hear):
+            asking = asyncio.create_task(poisoned(client))
+            for life in (1, 2):
+                assert await begun.get() == life
+                (pid,) = node.runner_pids()
+                os.kill(pid, signal.SIGSEGV)
+            assert "is not tried again" in await asking
+        await ready_again(bus, 3)
+        assert begun.empty()
 
 
 async def poisoned(client: openai.AsyncOpenAI) -> str:
