@@ -46,6 +46,7 @@ class Decoding:
         self._sampler: Sampler | None = None
         self._drawn: Drawn | None = None
         self._soiled = False
+        self._out: list[Chunk] = []
         self.step_s = 0.0
         """How long a step takes, of late."""
 
@@ -63,7 +64,7 @@ class Decoding:
 
     def step(self, joining: Sequence[Joining], more_to_come: bool) -> list[Chunk]:
         """One token for everybody; `more_to_come`: soon others join, for whom seats may be kept."""
-        chunks: list[Chunk] = []
+        self._out = chunks = list[Chunk]()
         if (joining or any(row is not None and row.over for row in self._rows)) and self._drawn:
             chunks += self._read(go_on=False)
         self._dismiss(more_to_come or bool(joining))
@@ -156,11 +157,11 @@ class Decoding:
         except REQUEST_ERRORS as error:
             return row.answer.fail(*failure(error))
 
-    def fail(self, error: BaseException) -> list[Chunk]:
-        """The step itself failed: nobody can tell whose fault it is, and the arrays may be gone."""
-        chunks = [chunk for row in self.rows for chunk in row.answer.fail(*failure(error))]
+    def give_up(self, joining: Sequence[Joining]) -> tuple[list[Row], list[Chunk]]:
+        """The step failed, and the arrays may be gone: the rows that were in it, and the chunks that it had made."""
+        rows = list(dict.fromkeys([*self.rows, *(each.row for each in joining)]))
         self.clear()
-        return chunks
+        return [row for row in rows if not row.over], self._out
 
     def clear(self) -> None:
         self._batch.keep([])

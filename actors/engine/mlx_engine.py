@@ -28,6 +28,7 @@ from actors.engine.prefill import Prefill
 from actors.engine.prefix_cache import PrefixCache
 from actors.engine.ring import RingBatch
 from actors.engine.row import Row, rows_of
+from actors.engine.suspects import Suspects
 from schemas.chunks import Chunk, Failed
 from schemas.ids import ApiId, ModelId, RequestId
 from schemas.task import Sampling, Task, pack_ids, unpack_ids
@@ -61,6 +62,7 @@ class MlxEngine:
         self._answers: list[Answer] = []
         self._waiting: deque[Waiting] = deque()
         self._chunks: list[Chunk] = []
+        self._suspects = Suspects()
         self._deadline = 0.0
         self._steps = 0
 
@@ -164,6 +166,8 @@ class MlxEngine:
         self._expire()
         self._answers = [answer for answer in self._answers if not answer.over]
         self._admit()
+        if (suspect := self._suspects.next()) is not None:
+            self._prefill.add([suspect])
         chunks, self._chunks = self._chunks, []
         joining, read = self._prefill.step(len(self._decoding.rows), self._decoding.step_s)
         chunks += read
@@ -179,8 +183,8 @@ class MlxEngine:
             return self._decoding.step(joining, more_to_come=self._prefill.rows > 0)
         except REQUEST_ERRORS as error:
             self._prefixes.clear()  # memory may be what is short
-            lost = [chunk for each in joining for chunk in each.row.answer.fail(*failure(error))]
-            return [*self._decoding.fail(error), *lost]
+            rows, chunks = self._decoding.give_up(joining)
+            return [*chunks, *self._suspects.accuse(rows, error)]
 
     def _expire(self) -> None:
         if not self._deadline or time.time() < self._deadline:
@@ -197,7 +201,7 @@ class MlxEngine:
         """In the order they came, while there are seats for all sequences of the next."""
         while self._waiting:
             waiting = self._waiting[0]
-            used = len(self._decoding.rows) + self._prefill.rows
+            used = len(self._decoding.rows) + self._prefill.rows + len(self._suspects)
             if used + len(waiting.answer.open) > self.slots:
                 return
             self._waiting.popleft()
@@ -237,6 +241,7 @@ class MlxEngine:
     def close(self) -> None:
         self._waiting.clear()
         self._answers = []
+        self._suspects = Suspects()
         self._prefill.clear()
         self._decoding.clear()
         self._prefixes.clear()

@@ -46,6 +46,8 @@ class Row:
         self.constraint: Constraint | None = None
         self.allowed: NDArray[np.uint8] = np.zeros(0, np.uint8)
         """What its grammar allows next, as bits."""
+        self.suspect = False
+        """It was in a step that failed, and has not been in one since that did not."""
         self._max_tokens = task.max_tokens
 
     @property
@@ -58,6 +60,7 @@ class Row:
 
     def take(self, token: int, details: TokenLogprobs | None) -> list[Chunk]:
         """The chunks for the token that was drawn."""
+        self.suspect = False
         answer = self.answer
         if token in self.stop and self.position >= self.min_tokens:
             return answer.end(self.index, "stop")

@@ -175,7 +175,33 @@ def test_a_deadline_that_passes_ends_the_request(engine: Engine, monkeypatch: py
     assert tokens(chunks, "r2") == undisturbed[1:]
 
 
-def test_a_step_that_fails_fails_its_rows_and_the_engine_goes_on(
+def test_of_a_step_that_fails_the_culprit_is_found_and_the_others_go_on(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from actors.engine.sampler import Sampler
+
+    whole = Sampler.__init__
+
+    def breaks(sampler: Sampler, rows: list[Any], vocabulary: int) -> None:
+        if any(row is not None and row.answer.task.request == "bad" and row.position == 4 for row in rows):
+            raise RuntimeError("no such kernel")
+        whole(sampler, rows, vocabulary)
+
+    monkeypatch.setattr(Sampler, "__init__", breaks)
+    values: dict[str, Any] = {"max_tokens": 30, "temperature": 1.0, "seed": 3}
+    undisturbed = run(engine, a_task(max_tokens=30), a_task(request="two", n=2, **values))
+    for task in (a_task(max_tokens=30), a_task(request="bad"), a_task(request="two", n=2, **values)):
+        engine.add(task)
+    chunks = [chunk for _ in range(4) for chunk in engine.step()]
+    chunks += run(engine, a_task(request="late"))  # who joins makes the sampler anew
+    failed = [chunk for chunk in chunks if isinstance(chunk, Failed)]
+    assert [(chunk.request, chunk.code) for chunk in failed] == [("bad", "engine_failed")]
+    assert len(tokens(chunks, "bad")) == 4 and len(tokens(chunks, "late")) == 10
+    for request, index in (("r1", 0), ("two", 0), ("two", 1)):
+        assert tokens(chunks, request, index) == tokens(undisturbed, request, index)
+
+
+def test_a_row_whose_steps_fail_alone_fails_and_the_engine_goes_on(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from actors.engine.ring import RingBatch
@@ -184,14 +210,10 @@ def test_a_step_that_fails_fails_its_rows_and_the_engine_goes_on(
         raise RuntimeError("no such kernel")
 
     undisturbed = ids(engine)
-    engine.add(a_task())
-    engine.add(a_task(request="r2", n=2))
-    before = engine.step()
     with monkeypatch.context() as patch:
         patch.setattr(RingBatch, "step", breaks)
-        failed = engine.step()
-    assert [(type(chunk), str(chunk.request)) for chunk in failed] == [(Failed, "r1"), (Failed, "r2")]
-    assert tokens(before) == undisturbed[:1] and engine.idle
+        failed = run(engine, a_task(), a_task(request="r2", n=2))
+    assert [str(chunk.request) for chunk in failed if isinstance(chunk, Failed)] == ["r1", "r2"]
     assert ids(engine) == undisturbed
 
 
