@@ -14,6 +14,7 @@ from api.sequence import Fresh, Sequence
 from api.suspicion import Suspicion
 from schemas.chunks import Chunk, Ended, Prefilled, SequenceEnded, Timings, Tokens, Usage
 from schemas.ids import ModelId, RequestId
+from schemas.prefix import Digest
 from schemas.task import Task
 
 CLOCKS_APART_S = 5.0
@@ -41,6 +42,8 @@ class InFlight:
         self.account = Account()
         self.task: Task | None = None
         """As it was made; each attempt's message is made from it."""
+        self.digests: list[Digest] | None = None
+        """Of the prompt's blocks, once somebody has had to choose where to send it."""
         self.suspicion = Suspicion()
         self.fruitless = 0
         """Attempts in a row that failed and brought no token."""

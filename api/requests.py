@@ -78,6 +78,7 @@ class Requests:
             group.create_task(self._recall.run(), name="requests.recall")
             group.create_task(self._patience.run(), name="requests.patience")
             group.create_task(self._offers.waiting.run(), name="requests.waiting")
+            group.create_task(self._offers.router.run(), name="requests.router")
             group.create_task(self.accounts.run(), name="requests.accounts")
 
     @contextmanager

@@ -1,11 +1,12 @@
 """The index of kept prefixes: digests chain, messages are numbered, a gap is no lie."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.prefixes import EXPECTED, PrefixIndex
+from api.prefixes import EXPECT_S, EXPECTED, PrefixIndex
 from schemas.ids import InstanceId
-from schemas.prefix import BLOCK, Digest, Prefixes, block_digests, join
+from schemas.prefix import BLOCK, MOST_DIGESTS, Digest, Prefixes, block_digests, join
 from schemas.task import pack_ids
 
 ONE, TWO = InstanceId("one"), InstanceId("two")
@@ -102,3 +103,64 @@ def test_those_that_are_gone_are_forgotten() -> None:
     index.expect(TWO, PROMPT)
     index.forget_all_but([TWO])
     assert (index.cached_tokens(ONE, PROMPT), index.cached_tokens(TWO, PROMPT)) == (0, 10 * BLOCK)
+
+
+def test_an_instance_that_is_unknown_is_still_expected_to_keep_what_was_sent() -> None:
+    index = PrefixIndex()
+    index.expect(ONE, PROMPT[:3])
+    index.hear(Prefixes(ONE, 1, 7, False, join(PROMPT)))
+    assert index.cached_tokens(ONE, PROMPT) == 3 * BLOCK
+    index.hear(whole(8, PROMPT[:6]))
+    assert index.cached_tokens(ONE, PROMPT) == 6 * BLOCK
+
+
+def test_what_is_let_go_is_not_expected_any_more() -> None:
+    index = PrefixIndex()
+    index.hear(whole(1, []))
+    index.expect(ONE, PROMPT)
+    index.hear(Prefixes(ONE, 1, 2, False, join(PROMPT)))
+    index.hear(Prefixes(ONE, 1, 3, False, b"", join(PROMPT[4:])))
+    assert index.cached_tokens(ONE, PROMPT) == 4 * BLOCK
+
+
+def test_what_was_not_taken_is_not_expected() -> None:
+    index = PrefixIndex()
+    index.expect(ONE, PROMPT[:3])
+    new = index.expect(ONE, PROMPT)
+    index.unexpect(ONE, new)
+    assert index.cached_tokens(ONE, PROMPT) == 3 * BLOCK
+
+
+def test_who_never_announces_what_was_expected_keeps_none() -> None:
+    now = 0.0
+    index = PrefixIndex(lambda: now)
+    index.expect(ONE, PROMPT)
+    now = EXPECT_S / 2
+    assert index.cached_tokens(ONE, PROMPT) == 10 * BLOCK
+    index.expect(ONE, PROMPT[:2])
+    now = EXPECT_S + 1
+    assert index.cached_tokens(ONE, PROMPT) == 2 * BLOCK
+
+
+def test_an_earlier_life_says_nothing_any_more() -> None:
+    index = PrefixIndex()
+    index.hear(whole(1, PROMPT[:2], attempt=2))
+    index.hear(whole(9, PROMPT, attempt=1))
+    index.hear(Prefixes(ONE, 1, 10, False, join(PROMPT)))
+    assert index.cached_tokens(ONE, PROMPT) == 2 * BLOCK
+
+
+def test_more_than_anybody_may_announce_is_unknown() -> None:
+    index = PrefixIndex()
+    index.hear(whole(1, PROMPT))
+    index.hear(Prefixes(ONE, 1, 2, False, b"".join(at.to_bytes(8) for at in range(MOST_DIGESTS))))
+    assert index.cached_tokens(ONE, PROMPT) == 0
+
+
+@pytest.mark.parametrize("news", [Prefixes(ONE, 1, 1, True, b"cut"), Prefixes(ONE, 1, 1, False, b"", b"c")])
+def test_digests_that_are_cut_change_nothing(news: Prefixes) -> None:
+    index = PrefixIndex()
+    index.hear(whole(0, PROMPT))
+    with pytest.raises(ValueError, match="no whole digests"):
+        index.hear(news)
+    assert index.cached_tokens(ONE, PROMPT) == 10 * BLOCK
