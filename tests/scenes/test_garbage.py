@@ -49,6 +49,7 @@ def subjects(bus: Bus, node: NodeProcess, instance: InstanceId) -> list[str]:
         all_.cancel(RequestId("r1")),
         all_.beat(node.node),
         all_.pulse(node.node, instance),
+        all_.prefixes(instance),
         all_.task(SIM, "normal"),
         all_.task(ModelId("../etc > * passwd"), "high"),
         "troupe.task.x",
