@@ -21,6 +21,8 @@ def wish(
     model_id: str = "",
     replicas: int = 1,
     context: int | None = None,
+    slots: int | None = None,
+    cache_bytes: int | None = None,
     engine: EngineName = "mlx",
     node: NodeId | None = None,
     here: NodeId | None = None,
@@ -37,6 +39,8 @@ def wish(
         replicas=replicas,
         engine=engine,
         context=context,
+        slots=slots,
+        cache_bytes=cache_bytes,
         node=node or (here if source.startswith("/") else None),
         simulated=simulated,
     )

@@ -47,6 +47,12 @@ def load(
     context: Annotated[
         int | None, typer.Option(min=1, metavar="TOKENS", help="Most tokens of prompt and answer together.")
     ] = None,
+    slots: Annotated[
+        int | None, typer.Option(min=1, max=4096, help="How many sequences run at once in a copy.")
+    ] = None,
+    cache_bytes: Annotated[
+        int | None, typer.Option(min=0, metavar="BYTES", help="Most memory of a copy for kept prefixes.")
+    ] = None,
     node: Annotated[str | None, typer.Option(help="The only node that may carry it.")] = None,
     engine: Annotated[str, typer.Option(metavar="[mlx|simulated]", help="What computes it.")] = "mlx",
     prefill: Annotated[
@@ -59,10 +65,6 @@ def load(
         float | None,
         typer.Option("--load-s", metavar="SECONDS", help="How long it loads.", rich_help_panel=SIMULATED),
     ] = None,
-    slots: Annotated[
-        int | None,
-        typer.Option(metavar="REQUESTS", help="How many it takes at once.", rich_help_panel=SIMULATED),
-    ] = None,
     wait: Annotated[bool, typer.Option(help="Wait until it is ready, or has failed.")] = True,
     timeout: Annotated[
         float,
@@ -74,8 +76,9 @@ def load(
     as_json: Json = False,
 ) -> None:
     """Serve a model, and show how far it is."""
-    speed = _speed(engine, {"prefill": prefill, "decode": decode, "load_s": load_s, "slots": slots})
-    asked = _Asked(model, model_id, replicas, context, cast("EngineName", engine), node, speed)
+    speed = _speed(engine, {"prefill": prefill, "decode": decode, "load_s": load_s})
+    limits = _Limits(context, slots, cache_bytes)
+    asked = _Asked(model, model_id, replicas, limits, cast("EngineName", engine), node, speed)
     loaded = asyncio.run(_load(Where(nats, cluster, data_dir), asked, timeout if wait else None, as_json))
     if as_json:
         screen.print_json(loaded)
@@ -101,13 +104,21 @@ def unload(
         screen.out.print(f"{model} is no longer served.")
 
 
+class _Limits(Struct, frozen=True):
+    """Bounds of each copy; None: what suits model and node."""
+
+    context: int | None
+    slots: int | None
+    cache_bytes: int | None
+
+
 class _Asked(Struct, frozen=True):
     """What was asked for on the command line, before anything is known of the cluster."""
 
     model: str
     model_id: str
     replicas: int
-    context: int | None
+    limits: _Limits
     engine: EngineName
     node: str | None
     speed: SimulatedSpeed | None
@@ -148,7 +159,9 @@ def _spec(asked: _Asked, bus: Bus, here: NodeId | None) -> ModelSpec:
             asked.model,
             model_id=asked.model_id,
             replicas=asked.replicas,
-            context=asked.context,
+            context=asked.limits.context,
+            slots=asked.limits.slots,
+            cache_bytes=asked.limits.cache_bytes,
             engine=asked.engine,
             node=node_named(bus.view.state, asked.node) if asked.node else None,
             here=here,

@@ -4,7 +4,7 @@ import mlx.core as mx
 import psutil
 from msgspec import Struct
 
-CPU_SLOTS, GPU_SLOTS = 16, 64
+CPU_SLOTS, GPU_SLOTS = 18, 72
 CACHE_SHARE = 8
 """Prefixes may take this part of the memory that is free when a model is loaded: one eighth."""
 

@@ -11,6 +11,9 @@ from schemas.task import Task
 REMEMBERED = 4096
 """Ended attempts that are still known, so that a repeated offer starts nothing."""
 
+SPARE = 8
+"""One slot of so many is kept for the lane `high`, so that it need not wait until one of the others is free."""
+
 AttemptKey = tuple[RequestId, int]
 
 
@@ -25,7 +28,7 @@ class OpenTask(Struct):
 
 
 class OpenTasks:
-    """At most `slots` sequences at once."""
+    """At most `slots` sequences at once, the last few of them for tasks of the lane `high`."""
 
     def __init__(self) -> None:
         self.slots = 0
@@ -39,11 +42,17 @@ class OpenTasks:
 
     @property
     def full(self) -> bool:
-        return self._sequences >= self.slots
+        """Nothing more is pulled; what comes in the lane `high` may still find a slot."""
+        return self._sequences >= self._ordinary
 
     def has_room_for(self, task: Task) -> bool:
         """For all its sequences; one that never fits is taken too, so that its engine refuses it with the numbers."""
-        return not self.full and (self._sequences + task.n <= self.slots or task.n > self.slots)
+        most = self.slots if task.lane == "high" else self._ordinary
+        return self._sequences < most and (self._sequences + task.n <= most or task.n > most)
+
+    @property
+    def _ordinary(self) -> int:
+        return self.slots - max(0, self.slots - 1) // SPARE
 
     @property
     def use(self) -> str:

@@ -130,7 +130,7 @@ async def test_every_option_reaches_the_leader(leader: Leader, nats_server: Serv
     )
     assert spec.simulated is not None
     assert (spec.engine, spec.simulated.prefill, spec.simulated.decode) == ("simulated", 1000, 50)
-    assert (spec.simulated.load_s, spec.simulated.slots) == (2, 8)
+    assert (spec.simulated.load_s, spec.slots) == (2, 8)
 
 
 async def test_a_model_that_fails_ends_with_its_reason_and_1(leader: Leader, nats_server: Server) -> None:

@@ -28,7 +28,7 @@ async def test_it_reports_each_stage_and_answers_an_offer(start_runner: StartRun
     reports = await client.until_status("ready")
     assert [report.status for report in reports] == ["starting", "loading", "warming", "ready"]
     assert {(report.instance, report.node, report.attempt) for report in reports} == {("i1", "n1", 3)}
-    assert reports[-1].slots == 16
+    assert reports[-1].slots == 18
 
     assert await client.offer(a_task(max_tokens=20)) == ACCEPTED
     chunks = await client.until_ended("r1")
@@ -94,6 +94,18 @@ async def test_without_room_offers_are_refused_and_the_queue_waits(
     await client.cancel(a_task())
     assert reasons(await client.until_ended("r1")) == ["cancelled"]
     assert len(tokens(await client.until_ended("r3"), "r3")) == 10
+
+
+async def test_a_slot_is_kept_for_the_high_lane(start_runner: StartRunner, client: Client) -> None:
+    await start_runner(engine="simulated", slots=9, decode=100)
+    await client.until_status("ready")
+    assert await client.offer(a_task(request="many", n=8, max_tokens=1000)) == ACCEPTED
+    for lane in ("batch", "normal"):
+        refused = await client.offer(a_task(request=lane, lane=lane))
+        assert isinstance(refused, Refused) and "8 of 9 slots" in refused.reason
+    assert await client.offer(a_task(request="first", lane="high", max_tokens=1000)) == ACCEPTED
+    refused = await client.offer(a_task(request="second", lane="high"))
+    assert isinstance(refused, Refused) and "9 of 9 slots" in refused.reason
 
 
 async def test_sequences_count_and_each_may_be_cancelled(start_runner: StartRunner, client: Client) -> None:
