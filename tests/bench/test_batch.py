@@ -11,12 +11,12 @@ import pytest
 from actors.engine.factory import Wanted, make_engine
 from actors.engine.port import Engine
 from schemas.chunks import Tokens
-from tests.bench.table import Table, percentile
 from tests.bench.contenders import AIMS, SHAPES
+from tests.bench.table import Table, percentile
 from tests.engine.running import ORIGIN, a_task, run
 from tests.models import make_random_llama
 
-pytestmark = pytest.mark.bench
+pytestmark = [pytest.mark.bench, pytest.mark.timeout(0)]
 
 ROWS = (1, 2, 4, 8, 16)
 PROMPT = 90

@@ -14,7 +14,7 @@ from tests.bench.table import Table, ms, percentile
 from tests.models import make_random_llama
 from tests.nodes import StartNode
 
-pytestmark = pytest.mark.bench
+pytestmark = [pytest.mark.bench, pytest.mark.timeout(0)]
 
 STREAMS = (1, 2, 4, 8, 16)
 TOKENS = {"1M": 256, "16M": 128}

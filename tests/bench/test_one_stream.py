@@ -12,7 +12,7 @@ from tests.bench.table import Table, ms, percentile
 from tests.models import make_random_llama
 from tests.nodes import StartNode
 
-pytestmark = pytest.mark.bench
+pytestmark = [pytest.mark.bench, pytest.mark.timeout(0)]
 
 SHORT, SHORT_TOKENS = 150, 3
 LONG = {"1M": (15, 256), "16M": (10, 128)}

@@ -118,7 +118,7 @@ async def test_running_streams_beside_a_long_prompt(
         reading = True
         began = perf_counter()
         async with prefilling(node.info.api_url, "16M", 1) as done:
-            async with asyncio.timeout(300):
+            async with asyncio.timeout(900):
                 await done.wait()
         reading = False
         took = perf_counter() - began
