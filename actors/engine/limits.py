@@ -4,6 +4,8 @@ import mlx.core as mx
 import psutil
 from msgspec import Struct
 
+from actors.engine.port import EngineLoadError
+
 CPU_SLOTS, GPU_SLOTS = 18, 72
 CACHE_SHARE = 8
 """Prefixes may take this part of the memory that is free when a model is loaded: one eighth."""
@@ -17,6 +19,13 @@ class Limits(Struct, frozen=True):
     slots: int | None = None
     cache_bytes: int | None = None
     """Most memory for prefixes that are kept."""
+
+    def within(self, made_for: int | None) -> int | None:
+        """The context of a model that was made for so many tokens; raises EngineLoadError when more was asked for."""
+        if self.context and made_for and self.context > made_for:
+            reason = f"a context of {self.context} tokens was asked for, and the model was made for {made_for}"
+            raise EngineLoadError(reason, retryable=False)
+        return self.context or made_for
 
     def sequences(self, on_cpu: bool) -> int:
         """That run at once."""

@@ -79,8 +79,7 @@ class MlxEngine:
     def load(self, report: Report) -> None:
         report("reading")
         loaded = load_model(self._folder)
-        limits = [limit for limit in (self._limits.context, loaded.context) if limit]
-        self._context = min(limits) if limits else None
+        self._context = self._limits.within(loaded.context)
         self._vocabulary = loaded.vocabulary
         self._grammars = Grammars(self._folder, loaded.vocabulary)
         report("compiling")

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from actors.engine.factory import Wanted, make_engine
-from actors.engine.port import Engine
+from actors.engine.port import Engine, EngineLoadError
 from schemas.chunks import Ended, Failed, Prefilled, SequenceEnded, Started, Tokens, Usage
 from schemas.task import Made, pack_ids
 from tests.engine.running import ORIGIN, R1, STARTED, a_task, finish, ids, reasons, run, tokens
@@ -293,6 +293,12 @@ def test_what_one_request_raises_ends_that_one_alone(engine: Engine, monkeypatch
     failed = next(chunk for chunk in chunks if isinstance(chunk, Failed))
     assert failed.code == "out_of_memory" and "Unable to allocate" in failed.reason
     assert tokens(chunks) == undisturbed
+
+
+def test_a_larger_context_than_the_models_is_refused(llama: Path) -> None:
+    large = make_engine(Wanted(engine="mlx", folder=llama, origin=ORIGIN, context=513))
+    with pytest.raises(EngineLoadError, match=r"513 tokens was asked for, .* made for 512"):
+        large.load(lambda _: None)
 
 
 def test_a_smaller_context_may_be_asked_for(llama: Path) -> None:
