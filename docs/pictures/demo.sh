@@ -20,11 +20,10 @@ printf '\033[1;32m$\033[0m '; for c in a c t o r s ' ' u p; do printf '%s' "$c";
 sed '$d' "$folder/up.out"; sleep 1.5
 
 say 'actors chat --once "How do I see events?"'
-say 'actors chat --once "Count to 30"'
 runner=$(pgrep -P "$node" -f actors.runner)
-say "kill -9 $runner    # the process that holds the model" 0.3
-say 'actors events | tail -n 5 | cut -c 1-98' 1
-say 'actors chat --once "What is 17 + 25?"'
+say "(sleep 0.8; kill -9 $runner) &    # the process that holds the model, in the middle of an answer" 0
+say 'actors chat --once "Count to 100"'
+say 'actors events | tail -n 6 | cut -c 1-98' 1
 say 'nats kv get troupe_state leader.leader --raw'; printf '\n'
 sleep 2
 actors down >/dev/null
