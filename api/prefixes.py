@@ -44,6 +44,11 @@ class PrefixIndex:
         kept = self._kept.get(instance)
         return 0 if kept is None else BLOCK * kept.depth(prompt, self._clock())
 
+    def coming_tokens(self, instance: InstanceId, prompt: Sequence[Digest]) -> int:
+        """How many of those it does not keep yet: they are read for another prompt, or wait for that."""
+        kept = self._kept.get(instance)
+        return 0 if kept is None else BLOCK * kept.coming(prompt, self._clock())
+
     def forget_all_but(self, instances: Iterable[InstanceId]) -> None:
         """Let go of what was kept by instances that are gone."""
         there = set(instances)
@@ -104,3 +109,7 @@ class Kept:
         """How many blocks of the prompt are there, from its beginning on."""
         there, expected = self._digests, self._expected
         return sum(1 for _ in takewhile(lambda d: d in there or expected.get(d, 0.0) > now, prompt))
+
+    def coming(self, prompt: Sequence[Digest], now: float) -> int:
+        """How many of these blocks are expected alone."""
+        return sum(1 for digest in prompt[: self.depth(prompt, now)] if digest not in self._digests)

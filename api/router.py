@@ -70,20 +70,20 @@ class Router:
         return sorted(order, key=lambda instance: instance == last)
 
     def _candidate(self, instance: InstanceId, request: InFlight) -> Candidate:
+        digests = request.digests or ()
         return Candidate(
             instance,
-            self._cached(instance, request),
+            self._index.cached_tokens(instance, digests),
+            self._index.coming_tokens(instance, digests),
             self._loads.unread(instance),
             self._loads.running(instance),
         )
 
-    def _cached(self, instance: InstanceId, request: InFlight) -> int:
-        return self._index.cached_tokens(instance, request.digests) if request.digests else 0
-
     def send(self, request: InFlight, instance: InstanceId) -> None:
         """Its present attempt goes there, or is there: the next one that is routed knows of it."""
-        left = max(0, unread(request) - self._cached(instance, request))
-        expected = self._index.expect(instance, request.digests or ())
+        digests = request.digests or ()
+        left = max(0, unread(request) - self._index.cached_tokens(instance, digests))
+        expected = self._index.expect(instance, digests)
         if request.current.counted == instance:
             return  # as when it was offered
         open_ = sum(not each.over for each in request.sequences)

@@ -11,11 +11,10 @@ from schemas.ids import InstanceId
 RUNNING_TOKENS = 128
 """What each sequence that runs there costs a new one: about so many steps of both are longer for the other's row.
 
-In terms of reading: on two CPU cores a row more makes a step of a 16M model 0.3 ms longer, and 128 such steps
-take the time in which it reads 250 tokens; on accelerators a row costs less than a token of prompt does.
+On two CPU cores a row more makes a step of a 16M model 0.3 ms longer, and 128 such steps take the time in which it
+reads 250 tokens; on accelerators a row costs less than a token of prompt. Between 64 and 256 simulated fleets
+(`tests/bench/fleet.py`) have nearly the same hits and times; less crowds a popular prefix, more ignores what is kept.
 """
-WAITING_SHARE = 0.5
-"""Prompts that others wait for are read in turns with this one, the shortest first: it waits for a part of them."""
 
 
 class Candidate(Struct, frozen=True):
@@ -23,17 +22,23 @@ class Candidate(Struct, frozen=True):
 
     instance: InstanceId
     cached: int = 0
-    """Tokens of the prompt that it keeps, or will soon."""
+    """Tokens of the prompt that it keeps, or will when it has read what was sent there before."""
+    coming: int = 0
+    """Those of them that it has yet to read."""
     unread: int = 0
-    """Tokens of other prompts that it has yet to read."""
+    """Tokens that it has yet to read before this prompt."""
     running: int = 0
     """Sequences that it has."""
 
 
-def cost(prompt: int, candidate: Candidate) -> float:
-    """Of a request with `prompt` tokens to read, those of earlier attempts included."""
+def cost(prompt: int, candidate: Candidate) -> int:
+    """Of a request with `prompt` tokens to read, those of earlier attempts included.
+
+    What is read for a sibling is read for this one too: it costs nothing, and no more than to read it elsewhere.
+    """
     own = max(0, prompt - candidate.cached)
-    return own + WAITING_SHARE * candidate.unread + RUNNING_TOKENS * candidate.running
+    others = max(0, candidate.unread - candidate.coming)
+    return own + others + RUNNING_TOKENS * candidate.running
 
 
 def ranked(
