@@ -11,9 +11,8 @@ from schemas.ids import InstanceId
 RUNNING_TOKENS = 128
 """What each sequence that runs there costs a new one: about so many steps of both are longer for the other's row.
 
-On two CPU cores a row more makes a step of a 16M model 0.3 ms longer, and 128 such steps take the time in which it
-reads 250 tokens; on accelerators a row costs less than a token of prompt. Between 64 and 256 simulated fleets
-(`tests/bench/fleet.py`) have nearly the same hits and times; less crowds a popular prefix, more ignores what is kept.
+Chosen by simulation (`tests/bench/fleet.py`): with less a popular prefix is crowded, with more what is kept is
+ignored; from 64 to 256 hits and times to the first token hardly change.
 """
 
 

@@ -28,12 +28,12 @@ class NodeProcess:
         self.folder = folder
 
     @classmethod
-    async def start(cls, folder: Path, *flags: str) -> "NodeProcess":
-        """Returns when the node says that it is ready."""
+    async def start(cls, folder: Path, *flags: str, program: str = "actors.cli") -> "NodeProcess":
+        """Returns when the node says that it is ready; `program` has the command line's own arguments."""
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "up.log").open("ab") as journal:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "actors.cli", "up", "--json", "--data-dir", str(folder)),
+                *(sys.executable, "-m", program, "up", "--json", "--data-dir", str(folder)),
                 *("--api-port", "0", "--nats-port", "0", "--log-level", "debug"),
                 *flags,
                 stdout=PIPE,
@@ -108,8 +108,8 @@ async def nodes_in(folder: Path) -> AsyncIterator[StartNode]:
     """Starts nodes in folders beneath `folder`; stops all of them, killed ones' leftovers too."""
     started: list[NodeProcess] = []
 
-    async def start(name: str = "a", *flags: str) -> NodeProcess:
-        node = await NodeProcess.start(folder / name, "--name", name, *flags)
+    async def start(name: str = "a", *flags: str, program: str = "actors.cli") -> NodeProcess:
+        node = await NodeProcess.start(folder / name, "--name", name, *flags, program=program)
         started.append(node)
         return node
 

@@ -9,6 +9,7 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TypedDict
 
 import msgspec
 from tokenizers import Tokenizer
@@ -21,7 +22,19 @@ from tests.bench.conversation import Timed
 from tests.bench.raw import Ask, AskMany, TimedMany
 from tests.nodes import NodeProcess, watching
 
-SHAPES = {"1M": {"hidden": 128, "layers": 4}, "16M": {"hidden": 384, "layers": 7, "heads": 6}}
+
+class Shape(TypedDict, total=False):
+    """Of a random llama."""
+
+    hidden: int
+    layers: int
+    heads: int
+
+
+SHAPES: dict[str, Shape] = {
+    "1M": {"hidden": 128, "layers": 4},
+    "16M": {"hidden": 384, "layers": 7, "heads": 6},
+}
 AIMS = {"1M": 0.85, "16M": 0.95}
 """Least share of raw mlx-lm's tokens a second."""
 CONTENT = "the old harbour lies quiet in the morning and nobody has come down to the boats yet"
