@@ -42,17 +42,26 @@ class Inbox:
 
     def take(self, payload: bytes, subject: str) -> None:
         """One frame."""
+        for chunk in self._read(payload, subject):
+            request = self._own.get(chunk.request)
+            if request is not None and chunk.attempt == request.attempt and not request.over:
+                self._hand_over(request, chunk, subject)
+            elif isinstance(chunk, Started):
+                self._disown(chunk, request)
+
+    def take_again(self, payload: bytes, subject: str) -> None:
+        """A frame out of the stream that keeps them: what is over by now is no news."""
+        for chunk in self._read(payload, subject):
+            request = self._own.get(chunk.request)
+            if request is not None and chunk.attempt == request.attempt and not request.over:
+                self._hand_over(request, chunk, subject)
+
+    def _read(self, payload: bytes, subject: str) -> Frame:
         try:
-            frame = _decode(payload)
+            return _decode(payload)
         except _UNREADABLE as unreadable:
             self._note_garbage(subject, unreadable)
-            frame = readable(payload)
-        for chunk in frame:
-            request = self._own.get(chunk.request)
-            if request is None:
-                self._disown(chunk)
-            elif chunk.attempt == request.attempt and not request.over:
-                self._hand_over(request, chunk, subject)
+            return readable(payload)
 
     def _hand_over(self, request: InFlight, chunk: Chunk, subject: str) -> None:
         if isinstance(chunk, Failed):
@@ -68,10 +77,12 @@ class Inbox:
         elif request.gap:
             self._on_gap(request)
 
-    def _disown(self, chunk: Chunk) -> None:
+    def _disown(self, begun: Started, request: InFlight | None) -> None:
         """Late chunks are harmless; only work that begins for nobody is stopped."""
-        if isinstance(chunk, Started):
-            self._withdrawals.send(chunk.request)
+        if request is None or request.over:
+            self._withdrawals.send(begun.request)
+        elif begun.attempt < request.attempt:
+            self._withdrawals.send(begun.request, begun.attempt)
 
     def _note_garbage(self, subject: str, reason: Exception) -> None:
         self._accounts.garbage += 1

@@ -147,7 +147,9 @@ class Migrations:
                 await self._offers.dispatch(request, but=move.was)
                 self.judge_placed(request)
                 return
-            except BusAway:
+            except BusAway:  # an offer may have been taken: whoever has it works on an attempt that is over
+                self._offers.withdraw(request)
+                request.begin_attempt()
                 await self._bus.until_connected()
             except BusError as failure:
                 request.fail(from_exception(failure))

@@ -42,6 +42,8 @@ class Offers:
             for instance in self.router.candidates(request, but):
                 if await self._offer(request, instance):
                     return
+        if request.closed:
+            return
         trouble = hopeless(self._bus.view.state, request.model)
         if trouble is not None:
             raise trouble
@@ -63,6 +65,9 @@ class Offers:
         attempt.sent = True
         self.router.send(request, instance)
         answer = await self._answer(request, instance)
+        if request.closed:  # its client has left meanwhile: who took it must hear that after the offer
+            self.withdraw(request)
+            return True
         if attempt.placement is not None or request.current is not attempt or request.over:
             return True  # its first chunk was faster than its answer, say
         if isinstance(answer, Accepted):

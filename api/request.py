@@ -187,7 +187,7 @@ class InFlight:
     def finish(self) -> None:
         """All sequences are complete, and whoever would have said so is gone."""
         prompt = self.account.prompt_tokens
-        self._end(Ended(self.id, self.attempt, Usage(prompt, self.received), Timings()))
+        self._end(Ended(self.id, self.attempt, Usage(prompt, self.received, self.account.cached_tokens), Timings()))
 
     def stop(self, index: int) -> None:
         """No more tokens of this sequence are handed out."""

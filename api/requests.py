@@ -55,7 +55,7 @@ class Requests:
             bus,
             self.api,
             self._own,
-            self._inbox.take,
+            self._inbox.take_again,
             on_lost=lambda request, what: self._migrations.lose(request, chunks_lost(what)),
         )
         self._patience = Patience(
@@ -126,7 +126,7 @@ class Requests:
         request.current.settled.set()
         del self._own[request.id]
         self._offers.withdraw(request)
-        if request.ended is not None:
+        if request.ended is not None or request.complete:
             self._drain.note(request.model)
 
     def _started(self, request: InFlight, chunk: Started) -> None:

@@ -4,24 +4,24 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
-from api.errors import ApiError
 from api.generation import Pieces
-from bus.errors import BusError
 
 Source = AsyncGenerator[Pieces]
 
 
 async def together(sources: Sequence[Source], choices: int) -> Source:
     """What each source has, as it comes; each has `choices` choices. Raises what the first one to fail raises."""
-    news: asyncio.Queue[Pieces | ApiError | BusError] = asyncio.Queue(len(sources))
+    news: asyncio.Queue[Pieces | BaseException] = asyncio.Queue(len(sources))
     readers = [
         asyncio.create_task(_read(source, number * choices, news)) for number, source in enumerate(sources)
     ]
+    for reader in readers:
+        reader.add_done_callback(lambda done: _tell_failure(done, news))
     try:
         running = len(readers)
         while running:
             item = await news.get()
-            if isinstance(item, Exception):
+            if isinstance(item, BaseException):
                 raise item
             running -= item.last
             yield item._replace(last=not running)
@@ -31,11 +31,17 @@ async def together(sources: Sequence[Source], choices: int) -> Source:
         await asyncio.wait(readers)
 
 
-async def _read(source: Source, first: int, news: "asyncio.Queue[Pieces | ApiError | BusError]") -> None:
-    try:
-        async with aclosing(source):
-            async for item in source:
-                pieces = [piece._replace(choice=first + piece.choice) for piece in item.pieces]
-                await news.put(item._replace(pieces=pieces))
-    except (ApiError, BusError) as failure:
-        await news.put(failure)
+async def _read(source: Source, first: int, news: "asyncio.Queue[Pieces | BaseException]") -> None:
+    async with aclosing(source):
+        async for item in source:
+            pieces = [piece._replace(choice=first + piece.choice) for piece in item.pieces]
+            await news.put(item._replace(pieces=pieces))
+
+
+def _tell_failure(reader: asyncio.Task[None], news: "asyncio.Queue[Pieces | BaseException]") -> None:
+    """Whatever it is: nobody may wait for a source that has ended. What it takes the place of would not be sent."""
+    if reader.cancelled() or (failure := reader.exception()) is None:
+        return
+    if news.full():
+        news.get_nowait()
+    news.put_nowait(failure)

@@ -61,6 +61,7 @@ class Waiting:
         if put.cancelled() or put.exception() is not None:
             self.leave(request, attempt)
         elif request.closed or request.current is not attempt:
+            self.leave(request, attempt)
             self._unwanted.put_nowait(_Unwanted(request, attempt.number, put.result()))
         elif attempt.placement is None:
             attempt.ticket = put.result()
