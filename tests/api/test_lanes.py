@@ -104,12 +104,13 @@ def test_when_to_ask_again_follows_from_what_was_served(monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("play", [silent, stalls("hel")])
 async def test_a_deadline_ends_a_request_that_runs(stage: Stage, play: object) -> None:
+    asked = time.time()
     async with stage.actor(play) as actor:  # type: ignore[arg-type]
-        response = await stage.http.post(PATH, json=chat(), headers={TIMEOUT: "0.3"})
+        response = await stage.http.post(PATH, json=chat(), headers={TIMEOUT: "1"})
         assert (response.status_code, response.json()["error"]["code"]) == (504, "deadline")
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(10):
             assert (await actor.cancelled.get()).request == actor.tasks[0].request
-    assert 0 < actor.tasks[0].deadline - time.time() < 6, (
+    assert asked + 5 < actor.tasks[0].deadline < time.time() + 7, (
         "the engine knows it too, with a margin for its clock"
     )
 

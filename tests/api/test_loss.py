@@ -139,20 +139,20 @@ async def test_what_a_runner_refuses_is_not_tried_again(stage: Stage) -> None:
 
 async def test_silence_is_given_up_when_there_is_no_time_left(bus: Bus) -> None:
     """Until then it is tried again, and whoever was silent is told to stop."""
-    settings = {"silence_deadline_s": 0.3, "wait_deadline_s": 0.5}
+    settings = {"silence_deadline_s": 0.3, "wait_deadline_s": 3.0}
     async with staged(bus, **settings) as stage, stage.actor(silent) as actor:
         response = await stage.http.post(PATH, json=chat())
         assert (response.status_code, response.json()["error"]["code"]) == (504, "silent")
-        async with asyncio.timeout(2):
-            assert [(await actor.cancelled.get()).attempt for _ in actor.tasks[1:]] == [1, 2][
-                : len(actor.tasks) - 1
+        async with asyncio.timeout(10):
+            assert [(await actor.cancelled.get()).attempt for _ in actor.tasks[1:]] == [
+                task.attempt for task in actor.tasks[:-1]
             ]
     assert len(actor.tasks) > 1
 
 
 async def test_an_offer_without_an_answer_becomes_the_next_attempt(bus: Bus) -> None:
     """The first instance may have taken it: what it sends does not count, and it is told to stop."""
-    async with staged(bus, offer_timeout_s=0.2) as stage, stage.actor(says("right")) as actor:
+    async with staged(bus, offer_timeout_s=1.0) as stage, stage.actor(says("right")) as actor:
         deaf = await stage.place("deaf")
         held: list[Task] = []
 
@@ -227,7 +227,7 @@ async def test_started_may_come_before_the_offer_is_answered(stage: Stage) -> No
 
 async def test_an_instance_that_begins_has_taken_the_task_without_an_answer(bus: Bus) -> None:
     """The answer to an offer may be late or lost: whoever works on it is not told to stop."""
-    async with staged(bus, offer_timeout_s=0.1) as stage:
+    async with staged(bus, offer_timeout_s=2.0) as stage:
         actor = Actor(bus, await stage.place("mute"), silent)
         offers: asyncio.Queue[Task] = asyncio.Queue()
         cancels: asyncio.Queue[bytes] = asyncio.Queue()
@@ -244,7 +244,7 @@ async def test_an_instance_that_begins_has_taken_the_task_without_an_answer(bus:
             task = await offers.get()
             await actor.start(task)
             with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.5):
+                async with asyncio.timeout(2.5):
                     await cancels.get()
             await says("taken")(actor, task)
             assert (await asking).json()["choices"][0]["message"]["content"] == "taken"

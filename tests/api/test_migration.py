@@ -219,7 +219,7 @@ async def far(nats_server: Server, connect_bus: ConnectBus) -> AsyncIterator[tup
     near = await connect_bus("near")
     async with relaying(nats_server.port) as relay:
         through = await Bus.connect(relay.url, "troupe", "far", NODE)
-        async with staged(through, bus_silence_s=1.0) as stage:
+        async with staged(through, bus_silence_s=30.0) as stage:
             yield stage, near, relay
         await through.close()
 

@@ -99,7 +99,7 @@ while time.monotonic() - begun < 0.5:
     time.sleep(0.5)
 print(time.process_time() - spent)
 """)
-    assert float(done.stdout) < 0.05, done.stderr
+    assert float(done.stdout) < 0.25, done.stderr
 
 
 @linux_only
