@@ -10,7 +10,7 @@ import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
-from bus.errors import BusAway, BusError
+from bus.errors import BusAway, BusError, TooLarge
 from schemas.ids import new_request_id
 from schemas.openai import Error, ErrorBody
 from schemas.refused import RefusalCode, Refused
@@ -105,6 +105,8 @@ def from_exception(failure: Exception) -> ApiError:
             return failure
         case BusAway():
             return bus_away(failure)
+        case TooLarge():
+            return ApiError(413, f"The request is too large: {failure}.", code="too_large")
         case BusError():
             return unavailable(f"The cluster did not answer: {failure}")
         case HTTPException():

@@ -20,9 +20,10 @@ async def append(
     """Store a message in the stream that captures `subject`, and return its sequence.
 
     Raises `Fenced` when the headers expect another last sequence, `StreamFull` when a bound of the
-    stream is reached, `NotStored` when it refuses for another reason, `BusAway` when it is not known to be stored.
+    stream is reached, `NotStored` when it refuses for another reason, `TooLarge`, `BusAway` when it is not known to be stored.
     """
     connection.require_up()
+    connection.require_fits(subject, payload)
     try:
         ack = await connection.jetstream.publish(subject, payload, timeout=timeout_s, headers=headers)
     except APIError as failure:

@@ -6,12 +6,14 @@ from contextlib import asynccontextmanager
 from io import BytesIO
 
 from nats.errors import ConnectionClosedError, OutboundBufferLimitError
+from nats.errors import Error as NatsError
 from nats.errors import TimeoutError as NatsTimeout
 from nats.js.errors import APIError, NoStreamResponseError, ObjectNotFoundError, ServiceUnavailableError
 from nats.js.object_store import ObjectStore
 
+from bus.append import FULL
 from bus.connection import Connection
-from bus.errors import BlobMissing, BusAway
+from bus.errors import BlobMissing, BusAway, BusError, StreamFull
 
 _AWAY = (
     NatsTimeout,
@@ -26,7 +28,7 @@ DEADLINE_S = 30.0
 
 
 class Blobs:
-    """One object store; raises `BusAway` while it cannot be reached."""
+    """One object store; raises `BusAway` while it cannot be reached, `BusError` when it does not work."""
 
     def __init__(self, connection: Connection, name: str, deadline_s: float = DEADLINE_S) -> None:
         self._connection = connection
@@ -41,25 +43,28 @@ class Blobs:
                 yield await self._connection.jetstream.object_store(self._name)
         except _AWAY as failure:
             raise BusAway(f"the bus is away: {wanted}") from failure
+        except ObjectNotFoundError as failure:
+            raise BlobMissing(f"{wanted}: {self._name} does not hold it") from failure
+        except NatsError as failure:
+            why = failure.description if isinstance(failure, APIError) else str(failure)
+            kind = StreamFull if FULL in (why or "") else BusError
+            raise kind(f"{wanted} in {self._name}: {why or type(failure).__name__}") from failure
 
     async def put(self, name: str, data: bytes) -> None:
-        """Store `data` under `name`, in place of what was there."""
+        """Store `data` under `name`, in place of what was there; raises `StreamFull` when there is no space."""
         async with self._store(f"{name} cannot be stored") as store:
             await store.put(name, BytesIO(data))
 
     async def get(self, name: str) -> bytes:
         """The bytes stored under `name`; raises `BlobMissing`."""
-        try:
-            async with self._store(f"{name} cannot be read") as store:
-                return (await store.get(name)).data or b""
-        except ObjectNotFoundError as failure:
-            raise BlobMissing(f"{self._name} holds no {name}") from failure
+        async with self._store(f"{name} cannot be read") as store:
+            return (await store.get(name)).data or b""
 
     async def has(self, name: str) -> bool:
         try:
             async with self._store(f"{name} cannot be looked up") as store:
                 await store.get_info(name)
-        except (ObjectNotFoundError, APIError):
+        except BlobMissing:
             return False
         return True
 
@@ -67,5 +72,5 @@ class Blobs:
         try:
             async with self._store(f"{name} cannot be deleted") as store:
                 await store.delete(name)
-        except (ObjectNotFoundError, APIError):
+        except BlobMissing:
             return

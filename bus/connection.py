@@ -11,12 +11,18 @@ from urllib.parse import urlsplit
 import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.errors import ConnectionClosedError, NoRespondersError, NoServersError, OutboundBufferLimitError
+from nats.errors import (
+    ConnectionClosedError,
+    MaxPayloadError,
+    NoRespondersError,
+    NoServersError,
+    OutboundBufferLimitError,
+)
 from nats.errors import Error as NatsError
 from nats.errors import TimeoutError as NatsTimeout
 from nats.js import JetStreamContext
 
-from bus.errors import BusAway, BusError, NoAnswer, NobodyThere, UnusableServer
+from bus.errors import BusAway, BusError, NoAnswer, NobodyThere, TooLarge, UnusableServer
 
 log = structlog.get_logger()
 
@@ -169,8 +175,9 @@ class Connection:
     async def request(
         self, subject: str, payload: bytes, timeout_s: float, headers: dict[str, str] | None = None
     ) -> Msg:
-        """Ask and wait; raises `BusAway`, `NobodyThere` or `NoAnswer`."""
+        """Ask and wait; raises `BusAway`, `NobodyThere`, `NoAnswer` or `TooLarge`."""
         self.require_up()
+        self.require_fits(subject, payload)
         try:
             return await self.client.request(subject, payload, timeout=timeout_s, headers=headers)
         except NoRespondersError as failure:
@@ -183,7 +190,8 @@ class Connection:
             raise BusAway(f"the bus is away: {_said(failure)}") from failure
 
     async def publish(self, subject: str, payload: bytes, headers: dict[str, str] | None = None) -> None:
-        """Send without waiting; raises `BusAway` when nothing more can be kept for sending."""
+        """Send without waiting; raises `BusAway` when nothing more can be kept for sending, and `TooLarge`."""
+        self.require_fits(subject, payload)
         try:
             await self.client.publish(subject, payload, headers=headers)
         except (ConnectionClosedError, OutboundBufferLimitError) as failure:
@@ -197,6 +205,8 @@ class Connection:
             self.client.publish(subject, payload).send(None)
         except StopIteration:
             return
+        except MaxPayloadError as failure:
+            raise self._too_large(subject, payload) from failure
         except (ConnectionClosedError, OutboundBufferLimitError) as failure:
             raise BusAway(f"the bus is away: {_said(failure)}") from failure
 
@@ -213,6 +223,14 @@ class Connection:
     def require_up(self) -> None:
         if not self.up:
             raise BusAway(f"the bus at {public(self.url)} is away; reconnecting")
+
+    def require_fits(self, subject: str, payload: bytes) -> None:
+        if len(payload) > self.client.max_payload:
+            raise self._too_large(subject, payload)
+
+    def _too_large(self, subject: str, payload: bytes) -> TooLarge:
+        most = self.client.max_payload
+        return TooLarge(f"a message of {len(payload)} bytes is too large for {subject}: the bus takes {most}")
 
     async def close(self) -> None:
         """Send what waits, then leave; never raises."""

@@ -25,6 +25,10 @@ class LeaseLost(BusError):
     """A lease is held by somebody else, or ran out."""
 
 
+class TooLarge(BusError):
+    """A message has more bytes than the server takes."""
+
+
 class BlobMissing(BusError):
     """The object store does not hold that name."""
 

@@ -11,7 +11,7 @@ import structlog
 from msgspec import Struct
 from nats.aio.msg import Msg
 from nats.errors import ConnectionClosedError, OutboundBufferLimitError
-from nats.errors import TimeoutError as NatsTimeout
+from nats.errors import Error as NatsError
 from nats.js.errors import APIError, NotFoundError
 
 from bus.append import append
@@ -32,6 +32,7 @@ PULL_S = 20.0
 ACK_WAIT_S = 3.0
 """A task that was handed out but not taken goes to somebody else after this; seconds."""
 GROUP = "workers"
+_UNSENT = (ConnectionClosedError, OutboundBufferLimitError)
 LONGEST_NAME = 200
 _packed = msgspec.msgpack.Encoder()
 _task = msgspec.msgpack.Decoder(Task)
@@ -50,12 +51,16 @@ class Pulled(Struct, frozen=True):
     message: Any
 
     async def take(self) -> None:
-        """It is ours now: nobody else gets it."""
-        await self.message.ack()
+        """It is ours now: nobody else gets it. Raises `BusAway`."""
+        try:
+            await self.message.ack()
+        except _UNSENT as failure:
+            raise BusAway("the bus is away: a task cannot be taken") from failure
 
     async def give_back(self) -> None:
-        """Somebody else may have it at once."""
-        await self.message.nak()
+        """Somebody else may have it at once; when this is lost, a little later."""
+        with suppress(*_UNSENT):
+            await self.message.nak()
 
 
 class WorkQueue:
@@ -79,13 +84,13 @@ class WorkQueue:
             raise QueueFull("too many requests wait already") from full
 
     async def remove(self, ticket: Ticket) -> bool:
-        """Take a waiting task back; False when a worker has it already."""
+        """Take a waiting task back; False when a worker has it already. Raises `BusAway`."""
         self._connection.require_up()
         try:
             return await self._connection.jetstream.delete_msg(self._stream, ticket.seq)
         except APIError:
             return False
-        except (NatsTimeout, TimeoutError, ConnectionClosedError) as failure:
+        except (NatsError, TimeoutError) as failure:
             raise BusAway("the bus is away: a waiting task cannot be removed") from failure
 
     async def holds(self, ticket: Ticket) -> bool:
@@ -95,7 +100,7 @@ class WorkQueue:
             await self._connection.jetstream.get_msg(self._stream, ticket.seq)
         except NotFoundError:
             return False
-        except (APIError, NatsTimeout, TimeoutError, ConnectionClosedError) as failure:
+        except (NatsError, TimeoutError) as failure:
             raise BusAway("the bus is away: it cannot be asked for a waiting task") from failure
         return True
 
@@ -194,7 +199,10 @@ class Pulls:
         payload = msgspec.json.encode(request)
         for lane in lanes:
             subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._consumer(lane)}"
-            await self._connection.client.publish(subject, payload, reply=address)
+            try:
+                await self._connection.client.publish(subject, payload, reply=address)
+            except _UNSENT as failure:
+                raise BusAway("the bus is away: nothing can be pulled") from failure
 
     async def _first(self, inbox: "asyncio.Queue[Msg | None]", waiting: int) -> Msg | None:
         """The first task that comes; None when none of the lanes has one, or the connection was made anew."""
@@ -214,7 +222,7 @@ class Pulls:
         while not inbox.empty():
             message = inbox.get_nowait()
             if message is not None and is_stored(message):
-                with suppress(ConnectionClosedError, OutboundBufferLimitError):
+                with suppress(*_UNSENT):
                     await message.nak()
 
     async def _decoded(self, message: Msg) -> Pulled | None:
@@ -222,7 +230,8 @@ class Pulls:
             return Pulled(_task.decode(message.data), message)
         except UNREADABLE as garbage:
             log.warning("task.garbage", subject=message.subject, reason=str(garbage))
-            await message.term()
+            with suppress(*_UNSENT):
+                await message.term()
             return None
 
 

@@ -184,8 +184,8 @@ class Runner:
             prompt = await self._bus.payloads.get(task.payload)
         except BlobMissing:
             self._fail(task, "bad_request", f"the prompt is not there any more: {task.payload}")
-        except BusAway as away:
-            self._fail(task, "unavailable", f"the prompt cannot be read: {away}")
+        except BusError as failure:
+            self._fail(task, "unavailable", f"the prompt cannot be read: {failure}")
         else:
             self._add_fetched(msgspec.structs.replace(task, prompt=prompt, payload=""))
 

@@ -6,7 +6,7 @@ import pytest
 
 from bus.blobs import Blobs
 from bus.bus import Bus
-from bus.errors import BlobMissing, BusAway
+from bus.errors import BlobMissing, BusAway, BusError
 from bus.streams import Streams
 
 STORE = Streams("troupe").payloads
@@ -18,7 +18,7 @@ async def test_what_is_stored_comes_back(bus: Bus) -> None:
     assert await bus.payloads.get("a") == data and await bus.payloads.has("a")
     await bus.payloads.delete("a")
     assert not await bus.payloads.has("a")
-    with pytest.raises(BlobMissing, match="holds no a"):
+    with pytest.raises(BlobMissing, match=r"a cannot be read: .* does not hold it"):
         await bus.payloads.get("a")
 
 
@@ -29,3 +29,10 @@ async def test_an_object_whose_parts_are_gone_keeps_nobody_waiting(bus: Bus) -> 
     with pytest.raises(BusAway, match="a cannot be read"):
         async with asyncio.timeout(10):
             await Blobs(bus.connection, STORE, deadline_s=0.3).get("a")
+
+
+async def test_a_store_that_does_not_work_is_an_error_of_the_bus(bus: Bus) -> None:
+    await bus.connection.jetstream.delete_stream(f"OBJ_{STORE}")
+    for asking in (bus.payloads.get("a"), bus.payloads.put("a", b"x"), bus.payloads.delete("a")):
+        with pytest.raises(BusError, match=f"a cannot be .* in {STORE}"):
+            await asking

@@ -6,10 +6,10 @@ import msgspec
 import pytest
 
 from bus.bus import Bus
-from bus.errors import QueueFull
+from bus.errors import QueueFull, TooLarge
 from bus.queue import Pulls
 from bus.subjects import token
-from schemas.ids import ApiId, ModelId, RequestId
+from schemas.ids import ApiId, InstanceId, ModelId, RequestId
 from schemas.task import Lane, Sampling, Task
 from tests.conftest import ConnectBus
 
@@ -135,3 +135,12 @@ async def test_a_full_queue_says_so(connect_bus: ConnectBus, nats_server: object
         await bus.queue.put(task(name), 60)
     with pytest.raises(QueueFull):
         await bus.queue.put(task("c"), 60)
+
+
+async def test_a_task_too_large_for_a_message_is_refused_with_its_size(bus: Bus) -> None:
+    big = msgspec.structs.replace(task("big"), prompt=b"\0" * (bus.connection.client.max_payload + 1))
+    for sending in (bus.queue.put(big, 60), bus.offer(InstanceId("i"), big)):
+        with pytest.raises(TooLarge, match="bytes is too large for troupe"):
+            await sending
+    with pytest.raises(TooLarge):
+        bus.post("troupe.any", big.prompt)
