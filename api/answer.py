@@ -48,7 +48,8 @@ class Answer:
     def add(self, ids: Sequence[int], logprobs: Sequence[TokenLogprobs] = ()) -> str:
         """The text that is certain now that `ids` have come; `logprobs`: one for each, when `aligned`."""
         if self._alignment is None:
-            return self._let_through(self._detokenizer.add(ids))
+            text = self._detokenizer.add(ids)
+            return text if self._stops is None else self._let_through(text)
         if len(ids) != len(logprobs):
             raise ApiError(
                 500, "The runner sent tokens without their log-probabilities.", code="engine_failed"

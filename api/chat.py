@@ -45,23 +45,23 @@ async def stream(
     """Events: comments while there is nothing, the roles, the words, the ends."""
     with context.generations.begun(request_id, wish) as generation:
         writer: ChunkWriter | None = None
-        async with aclosing(context.generations.pieces(generation, chat_prompt(chat))) as news:
-            async for pieces, remark, last in news:
-                if not pieces and not last:
-                    yield comment(remark)
+        async with aclosing(context.generations.pieces(generation, chat_prompt(chat))) as coming:
+            async for news in coming:
+                if not news.pieces and not news.last:
+                    yield comment(news.comment)
                     continue
                 data = b""
                 if writer is None:
                     writer = ChunkWriter(generation, chat.model, chat.wants_usage)
                     data = writer.role()
-                for piece in pieces:
+                for piece in news.pieces:
                     data += writer.piece(piece)
-                yield data + writer.end() + DONE if last else data
+                yield data + writer.end() + DONE if news.last else data
 
 
 async def answer(context: Context, chat: ChatRequest, wish: Wish, request_id: RequestId) -> bytes:
     """The whole answer, once it is there."""
     with context.generations.begun(request_id, wish) as generation:
-        async with aclosing(context.generations.pieces(generation, chat_prompt(chat))) as news:
-            said = put_together(wish.n, [piece async for pieces, _, _ in news for piece in pieces])
+        async with aclosing(context.generations.pieces(generation, chat_prompt(chat))) as coming:
+            said = put_together(wish.n, [piece async for news in coming for piece in news.pieces])
         return whole(generation, chat.model, said)

@@ -47,7 +47,7 @@ class ChunkWriter:
         """Its words, if there are any, and why the choice ended, if it did."""
         if piece.text and not piece.shown:
             before, after = self._around[piece.choice]
-            data = b"%b%b%b" % (before, _encode(piece.text), after)
+            data = b"".join((before, _encode(piece.text), after))
         else:
             data = self._events(piece) if piece.shown or piece.events else b""
         return data + self._event(piece.choice, Delta(), piece.finish) if piece.finish else data

@@ -73,7 +73,7 @@ class CompletionWriter:
         if piece.shown:
             return self._event(TextChoice(piece.text, piece.choice, self._logprobs(piece.shown)))
         before, after = self._around[piece.choice]
-        return b"%b%b%b" % (before, _encode(piece.text), after)
+        return b"".join((before, _encode(piece.text), after))
 
     def _logprobs(self, shown: Sequence[Shown]) -> LegacyLogprobs | None:
         texts = self._known.texts

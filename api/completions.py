@@ -58,20 +58,20 @@ class Completing:
         """Events: comments while there is nothing, the words, the ends."""
         with self._begun() as generations:
             writer: CompletionWriter | None = None
-            async with aclosing(self._pieces(generations)) as news:
-                async for pieces, remark, last in news:
-                    if not pieces and not last:
-                        yield comment(remark)
+            async with aclosing(self._pieces(generations)) as coming:
+                async for news in coming:
+                    if not news.pieces and not news.last:
+                        yield comment(news.comment)
                         continue
                     writer = writer or self._writer(generations)
-                    data = b"".join([writer.piece(piece) for piece in pieces])
-                    yield data + writer.end() + DONE if last else data
+                    data = b"".join([writer.piece(piece) for piece in news.pieces])
+                    yield data + writer.end() + DONE if news.last else data
 
     async def answer(self) -> bytes:
         """The whole answer, once it is there."""
         with self._begun() as generations:
-            async with aclosing(self._pieces(generations)) as news:
-                pieces = [piece async for pieces, _, _ in news for piece in pieces]
+            async with aclosing(self._pieces(generations)) as coming:
+                pieces = [piece async for news in coming for piece in news.pieces]
             said = put_together(len(generations) * self._asked.choices, pieces)
             return self._writer(generations).whole(said)
 

@@ -5,9 +5,9 @@ pieces with byte fallback (Llama 2, Mistral, Gemma, Phi-3 ...), and Metaspace (T
 is goes through the tokenizer itself, whole, each time.
 """
 
-import codecs
 import json
 import re
+from codecs import utf_8_decode
 from collections.abc import Callable, Collection, Iterable
 from typing import Any, Protocol, cast
 
@@ -129,13 +129,18 @@ class ByteLevelDetokenizer:
 
     def __init__(self, pieces: BytePieces) -> None:
         self._bytes_of = pieces.__getitem__
-        self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+        self._held = b""
+        """The first bytes of a character."""
 
     def add(self, ids: Iterable[int]) -> str:
-        return self._decode(b"".join(map(self._bytes_of, ids)))
+        raw = self._held + b"".join(map(self._bytes_of, ids))
+        text, read = utf_8_decode(raw, "replace")
+        self._held = raw[read:]
+        return text
 
     def end(self) -> str:
-        return self._decode(b"", True)
+        held, self._held = self._held, b""
+        return held.decode(errors="replace")
 
 
 class FallbackDetokenizer:

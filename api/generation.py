@@ -4,7 +4,8 @@ from asyncio import get_running_loop
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import contextmanager
 from time import time
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from api.alignment import Shown
 from api.answer import Answer, Finish
@@ -25,7 +26,7 @@ from schemas.ids import ModelId, RequestId
 ENDS: tuple[FinishReason, ...] = ("stop", "length")
 
 
-class Piece(NamedTuple):
+class Piece(Struct, frozen=True, gc=False):
     """The next words of one choice; the last piece of a choice says why it ended."""
 
     choice: int
@@ -36,7 +37,7 @@ class Piece(NamedTuple):
     """Instead of a text, where a model thinks aloud or calls tools."""
 
 
-class Pieces(NamedTuple):
+class Pieces(Struct, frozen=True, gc=False):
     """What there is at one time: pieces, or a comment while there are none; `last`: nothing follows."""
 
     pieces: list[Piece]
@@ -116,7 +117,7 @@ class Generations:
             except ApiError as failure:
                 raise named(failure, generation.wish) from failure
             pieces = [piece for fresh in news.fresh if (piece := self._read(generation, fresh)) is not None]
-            if news.ended and request.ended is not None:
+            if request.ended is not None:
                 pieces += [self._end(generation, index, "stop") for index in sorted(generation.unfinished)]
             over = not generation.unfinished and generation.over
             if pieces or news.comment or over:

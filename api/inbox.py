@@ -64,18 +64,17 @@ class Inbox:
             return readable(payload)
 
     def _hand_over(self, request: InFlight, chunk: Chunk, subject: str) -> None:
-        if isinstance(chunk, Failed):
-            self._on_failed(request, chunk)
-            return
         try:
             request.take(chunk)
         except ValueError as senseless:
             self._note_garbage(subject, senseless)
             return
+        if request.gap:
+            self._on_gap(request)
         if isinstance(chunk, Started):
             self._on_started(request, chunk)
-        elif request.gap:
-            self._on_gap(request)
+        elif isinstance(chunk, Failed):
+            self._on_failed(request, chunk)
 
     def _disown(self, begun: Started, request: InFlight | None) -> None:
         """Late chunks are harmless; only work that begins for nobody is stopped."""

@@ -5,6 +5,7 @@ from time import time
 from typing import NamedTuple
 
 import msgspec
+from msgspec import Struct
 
 from api.account import Account
 from api.attempt import Attempt
@@ -21,13 +22,11 @@ CLOCKS_APART_S = 5.0
 """A runner's clock may be wrong by so much before it ends a request whose owner still waits; seconds."""
 
 
-class News(NamedTuple):
+class News(Struct, frozen=True, gc=False):
     """What has come since the last look."""
 
     fresh: list[Fresh]
     """At most one for each sequence."""
-    ended: bool
-    """All sequences are complete, or stopped."""
     comment: str
     """What to tell a client that waits for its next token; mostly nothing."""
 
@@ -51,6 +50,8 @@ class InFlight:
         """How many times it has lost whoever worked on it."""
         self.trouble: ApiError | None = None
         """What became of the last attempt: said when there is no time left for another one."""
+        self.over = False
+        """Nothing more will come."""
         self.ended: Ended | None = None
         self.failure: ApiError | None = None
         self.closed = False
@@ -75,11 +76,6 @@ class InFlight:
     def placement(self) -> Placement | None:
         """Who works on it."""
         return self.current.placement
-
-    @property
-    def over(self) -> bool:
-        """Nothing more will come."""
-        return self.ended is not None or self.failure is not None
 
     @property
     def received(self) -> int:
@@ -124,9 +120,7 @@ class InFlight:
         return self.current
 
     def take(self, chunk: Chunk) -> None:
-        """One chunk; late, repeated and foreign ones change nothing. ValueError when it makes no sense."""
-        if chunk.attempt != self.attempt or self.over:
-            return
+        """One chunk of the present attempt; repeated ones change nothing. ValueError when it makes no sense."""
         match chunk:
             case Tokens():
                 self._take_tokens(chunk)
@@ -146,21 +140,20 @@ class InFlight:
         return self.sequences[index]
 
     def _take_tokens(self, chunk: Tokens) -> None:
-        sequence = self._sequence(chunk.index)
-        known = sequence.received
-        if not sequence.take(chunk):
-            self._gap = _Gap(self.attempt, chunk.index, chunk.offset)
-        elif sequence.received > known:
-            self.account.took(chunk.index, sequence.received - known)
-            self._progress()
+        fresh = self._sequence(chunk.index).take(chunk)
+        if fresh > 0:
+            self.account.took(chunk.index, fresh)
+            if not self.current.progressed:
+                self._progress()
             self.wake()
+        elif fresh < 0:
+            self._gap = _Gap(self.attempt, chunk.index, chunk.offset)
 
     def _progress(self) -> None:
-        if not self.current.progressed:
-            self.current.progressed = True
-            self.current.settled.set()
-            self.suspicion.clear()
-            self.fruitless = 0
+        self.current.progressed = True
+        self.current.settled.set()
+        self.suspicion.clear()
+        self.fruitless = 0
 
     def _take_sequence_end(self, chunk: SequenceEnded) -> None:
         sequence = self._sequence(chunk.index)
@@ -180,14 +173,16 @@ class InFlight:
             self._end(chunk)
 
     def _end(self, chunk: Ended) -> None:
-        self.ended = chunk
+        self.over, self.ended = True, chunk
         self.current.settled.set()
         self.wake()
 
     def finish(self) -> None:
         """All sequences are complete, and whoever would have said so is gone."""
         prompt = self.account.prompt_tokens
-        self._end(Ended(self.id, self.attempt, Usage(prompt, self.received, self.account.cached_tokens), Timings()))
+        self._end(
+            Ended(self.id, self.attempt, Usage(prompt, self.received, self.account.cached_tokens), Timings())
+        )
 
     def stop(self, index: int) -> None:
         """No more tokens of this sequence are handed out."""
@@ -197,7 +192,7 @@ class InFlight:
     def fail(self, error: ApiError) -> None:
         """What has come is still handed out; then the error is raised."""
         if not self.over:
-            self.failure = error
+            self.over, self.failure = True, error
             self.current.settled.set()
             self.wake()
 
@@ -217,14 +212,14 @@ class InFlight:
         while not self._changed:
             self._waiter = self._loop.create_future()
             await self._waiter
-        fresh = [each for each in (sequence.fresh() for sequence in self.sequences) if each is not None]
+        fresh = [each for sequence in self.sequences if (each := sequence.fresh()) is not None]
         if fresh:
             self.spoken_at = self._loop.time()
         elif self.failure is not None:
             raise self.failure
         comment, self._comment = self._comment, ""
         self._changed = self.failure is not None
-        return News(fresh, self.ended is not None or self.stopped, comment)
+        return News(fresh, comment)
 
 
 class _Gap(NamedTuple):

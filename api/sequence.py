@@ -6,7 +6,7 @@ from schemas.chunks import FinishReason, TokenLogprobs, Tokens
 from schemas.task import Made, unpack_ids
 
 
-class Fresh(Struct, frozen=True):
+class Fresh(Struct, frozen=True, gc=False):
     """Tokens of one sequence since the last look, each once and in order."""
 
     index: int
@@ -25,14 +25,11 @@ class Sequence:
         self.reason: FinishReason | None = None
         self.stopped = False
         """Its client has read enough of it: no more is handed out."""
+        self.received = 0
         self._ids = bytearray()
         self._logprobs: list[TokenLogprobs] = []
         self._shown = 0
         self._told = False
-
-    @property
-    def received(self) -> int:
-        return len(self._ids) // 4
 
     @property
     def over(self) -> bool:
@@ -43,18 +40,22 @@ class Sequence:
         """For an attempt that goes on from here."""
         return Made(bytes(self._ids), "stop" if self.stopped else self.reason)
 
-    def take(self, chunk: Tokens) -> bool:
-        """What is new in `chunk`; False when tokens before it are missing. ValueError when it makes no sense."""
-        count = len(chunk.ids) // 4
-        if len(chunk.ids) % 4 or (chunk.logprobs is not None and len(chunk.logprobs) != count):
-            raise ValueError(f"tokens of sequence {chunk.index} in {len(chunk.ids)} bytes")
+    def take(self, chunk: Tokens) -> int:
+        """How many of its tokens are new; negative when some before it are missing. ValueError when it makes no sense."""
+        ids, logprobs = chunk.ids, chunk.logprobs
+        count, rest = divmod(len(ids), 4)
+        if rest or (logprobs is not None and len(logprobs) != count):
+            raise ValueError(f"tokens of sequence {chunk.index} in {len(ids)} bytes")
         known = self.received - chunk.offset
         if known < 0:
-            return False
-        if known < count:
-            self._ids += chunk.ids[known * 4 :]
-            self._logprobs += (chunk.logprobs or ())[known:]
-        return True
+            return known
+        if known >= count:
+            return 0
+        self._ids += ids[known * 4 :]
+        if logprobs is not None:
+            self._logprobs += logprobs[known:]
+        self.received += count - known
+        return count - known
 
     def stop(self) -> None:
         self.stopped = True
@@ -68,4 +69,4 @@ class Sequence:
             return None
         self._told = reason is not None
         logprobs, self._logprobs = self._logprobs, []
-        return Fresh(self.index, unpack_ids(bytes(self._ids[4 * shown :])), logprobs, reason)
+        return Fresh(self.index, unpack_ids(self._ids[4 * shown :]), logprobs, reason)

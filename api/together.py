@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
+from msgspec.structs import replace
+
 from api.generation import Pieces
 
 Source = AsyncGenerator[Pieces]
@@ -24,7 +26,7 @@ async def together(sources: Sequence[Source], choices: int) -> Source:
             if isinstance(item, BaseException):
                 raise item
             running -= item.last
-            yield item._replace(last=not running)
+            yield replace(item, last=not running)
     finally:
         for reader in readers:
             reader.cancel()
@@ -34,8 +36,8 @@ async def together(sources: Sequence[Source], choices: int) -> Source:
 async def _read(source: Source, first: int, news: "asyncio.Queue[Pieces | BaseException]") -> None:
     async with aclosing(source):
         async for item in source:
-            pieces = [piece._replace(choice=first + piece.choice) for piece in item.pieces]
-            await news.put(item._replace(pieces=pieces))
+            pieces = [replace(piece, choice=first + piece.choice) for piece in item.pieces]
+            await news.put(replace(item, pieces=pieces))
 
 
 def _tell_failure(reader: asyncio.Task[None], news: "asyncio.Queue[Pieces | BaseException]") -> None:

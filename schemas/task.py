@@ -22,10 +22,9 @@ def pack_ids(ids: list[int]) -> bytes:
     return packed.tobytes()
 
 
-def unpack_ids(raw: bytes) -> list[int]:
+def unpack_ids(raw: bytes | bytearray) -> list[int]:
     """The token ids in raw little-endian u32; ValueError when the length is no multiple of four."""
-    packed = array("I")
-    packed.frombytes(raw)
+    packed = array("I", raw)
     if sys.byteorder == "big":
         packed.byteswap()
     return packed.tolist()
