@@ -9,7 +9,7 @@ from api.request import InFlight
 from bus.bus import Bus
 from bus.errors import BusAway
 from schemas.ids import ModelId, RequestId
-from schemas.instance import Fate, Instance
+from schemas.instance import Instance
 from schemas.state import State
 
 GRACE_S = 2.0
@@ -28,26 +28,27 @@ class Missing:
         self._bus = bus
         self._own = own
         self._on_lost = on_lost
-        self._deaths: Queue[tuple[ModelId, Fate]] = Queue()
+        self._deaths: Queue[ModelId] = Queue()
 
     def note(self, before: State, state: State) -> None:
         """Some runners may have been lost."""
-        for instance, fate in _deaths(before, state):
-            if any(self._waiting(instance.spec.id)):
-                self._deaths.put_nowait((instance.spec.id, fate))
+        for model in {each.spec.id for each in _lost(before, state)}:
+            if any(self._waiting(model)):
+                self._deaths.put_nowait(model)
 
     async def run(self) -> None:
         """Until cancelled."""
         async with TaskGroup() as searches:
             while True:
-                searches.create_task(self._search(*await self._deaths.get()))
+                searches.create_task(self._search(await self._deaths.get()))
 
     def _waiting(self, model: ModelId) -> Iterator[InFlight]:
         for request in self._own.values():
             if request.model == model and request.current.ticket is not None:
                 yield request
 
-    async def _search(self, model: ModelId, fate: Fate) -> None:
+    async def _search(self, model: ModelId) -> None:
+        """None is blamed: who took a task and said nothing need not be the runner that was lost."""
         gone: list[tuple[InFlight, int]] = []
         try:
             for request in list(self._waiting(model)):
@@ -59,14 +60,12 @@ class Missing:
         if gone:
             await asyncio.sleep(GRACE_S)
         lost = [each for each, attempt in gone if each.placement is None and each.attempt == attempt]
-        self._on_lost(lost, runner_lost("who took it out of the queue was lost", fate))
+        self._on_lost(lost, runner_lost("who took it out of the queue did not begin"))
 
 
-def _deaths(before: State, state: State) -> Iterator[tuple[Instance, Fate]]:
-    """Instances that have lost a life, and how."""
+def _lost(before: State, state: State) -> Iterator[Instance]:
+    """Instances that have lost a life."""
     for instance in before.instances.values():
         after = state.instances.get(instance.id)
-        if after is None:
-            yield instance, ""
-        elif after.attempt > instance.attempt or (after.status == "failed" != instance.status):
-            yield instance, after.fate
+        if after is None or after.attempt > instance.attempt or after.status == "failed" != instance.status:
+            yield instance

@@ -155,27 +155,28 @@ class Pulls:
         if error:
             raise BusError(f"the queue of {self._model} cannot be pulled: {error.get('description')}")
 
-    async def next(self) -> Pulled:
-        """Wait for a task, through losses of the bus."""
+    async def next(self, lanes: Sequence[Lane] = LANES) -> Pulled:
+        """Wait for a task in one of `lanes`, through losses of the bus."""
         while True:
             await self._connection.until_up()
             with suppress(BusAway, TimeoutError):
-                pulled = await self._waiting() or await self._coming()
+                pulled = await self._waiting(lanes) or await self._coming(lanes)
                 if pulled is not None:
                     return pulled
 
-    async def _waiting(self) -> Pulled | None:
+    async def _waiting(self, lanes: Sequence[Lane]) -> Pulled | None:
         """A task that is there already: the lanes are asked one after the other."""
-        for lane in self._order.lanes():
+        others = set(LANES).difference(lanes)
+        for lane in (each for each in self._order.lanes() if each not in others):
             pulled = await self._pull((lane,), {"no_wait": True})
             self._order.note(lane, found=pulled is not None)
             if pulled is not None:
                 return pulled
         return None
 
-    async def _coming(self) -> Pulled | None:
-        """The first task that comes in any lane."""
-        return await self._pull(LANES, {"expires": int(PULL_S * 1e9)})
+    async def _coming(self, lanes: Sequence[Lane]) -> Pulled | None:
+        """The first task that comes in any of them."""
+        return await self._pull(lanes, {"expires": int(PULL_S * 1e9)})
 
     async def _pull(self, lanes: Sequence[Lane], how: Mapping[str, object]) -> Pulled | None:
         inbox: asyncio.Queue[Msg | None] = asyncio.Queue()

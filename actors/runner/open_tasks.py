@@ -35,15 +35,12 @@ class OpenTasks:
         self._sequences = 0
         self._open: dict[AttemptKey, OpenTask] = {}
         self._known: dict[AttemptKey, None] = {}
-        self._room = asyncio.Event()
+        self._room, self._spare = asyncio.Event(), asyncio.Event()
+        self.freed = asyncio.Event()
+        """Of the next task that ends: what has found no room now may find it then."""
 
     def __len__(self) -> int:
         return len(self._open)
-
-    @property
-    def full(self) -> bool:
-        """Nothing more is pulled; what comes in the lane `high` may still find a slot."""
-        return self._sequences >= self._ordinary
 
     def has_room_for(self, task: Task) -> bool:
         """For all its sequences; one that never fits is taken too, so that its engine refuses it with the numbers."""
@@ -64,7 +61,12 @@ class OpenTasks:
         self._note_room()
 
     async def until_room(self) -> None:
+        """For a task of any lane."""
         await self._room.wait()
+
+    async def until_spare(self) -> None:
+        """For a task of the lane `high`, and none of another one."""
+        await self._spare.wait()
 
     def knows(self, task: Task) -> bool:
         """Whether this very attempt was taken up before, and perhaps ended since."""
@@ -86,6 +88,8 @@ class OpenTasks:
         closed = self._open.pop((request, attempt), None)
         if closed is not None:
             self._sequences -= closed.task.n
+            self.freed.set()
+            self.freed = asyncio.Event()
         self._note_room()
 
     def of(self, request: RequestId) -> list[OpenTask]:
@@ -96,7 +100,13 @@ class OpenTasks:
         return [each.task for each in self._open.values()]
 
     def _note_room(self) -> None:
-        if self.full:
-            self._room.clear()
-        else:
-            self._room.set()
+        room = self._sequences < self._ordinary
+        _put(self._room, room)
+        _put(self._spare, not room and self._sequences < self.slots)
+
+
+def _put(event: asyncio.Event, value: bool) -> None:
+    if value:
+        event.set()
+    else:
+        event.clear()

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import time
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -18,12 +19,13 @@ from actors.runner.outbox import Outbox
 from actors.runner.spans import Spans
 from bus.bus import Bus
 from bus.errors import BlobMissing, BusAway, BusError
+from bus.queue import Pulled
 from bus.tracing import Tracing
 from schemas.chunks import Chunk, Failed, FailureCode
 from schemas.events import RunnerReported
 from schemas.instance import RunnerStatus
 from schemas.refused import Refused
-from schemas.task import Accepted, Cancel, OfferAnswer, Task
+from schemas.task import LANES, Accepted, Cancel, Lane, OfferAnswer, Task
 from schemas.unreadable import UNREADABLE
 
 log = structlog.get_logger()
@@ -62,7 +64,8 @@ class Runner:
                 self._children.create_task(_until(life))
                 self._children.create_task(self._report())
                 self._children.create_task(self._pulse())
-                self._children.create_task(self._pull())
+                self._children.create_task(self._pull(LANES, self._tasks.until_room))
+                self._children.create_task(self._pull(("high",), self._tasks.until_spare))
                 self._children.create_task(self._announcer.run())
         except asyncio.CancelledError:
             self._part()
@@ -142,25 +145,33 @@ class Runner:
             self._take(task)
         return Accepted(instance=job.instance, node=job.node, attempt=job.attempt)
 
-    async def _pull(self) -> None:
-        """From the work queue, while a slot is free."""
+    async def _pull(self, lanes: Sequence[Lane], until_room: Callable[[], Awaitable[None]]) -> None:
+        """From these lanes of the work queue, while a slot is free for them."""
         while True:
             try:
                 async with self._bus.queue.pulls(self._job.spec.id) as pulls:
                     while True:
-                        await self._tasks.until_room()
-                        pulled = await pulls.next()
-                        if self._tasks.full:
-                            await pulled.give_back()  # an offer was faster
-                            continue
-                        await pulled.take()
-                        if not self._tasks.knows(pulled.task):
-                            self._give_up_others(pulled.task)
-                            self._take(pulled.task)
+                        await until_room()
+                        await self._take_pulled(await pulls.next(lanes))
             except BusError as error:
                 self._log.warning("queue.away", reason=str(error))
                 await asyncio.sleep(0.2)
                 await self._bus.until_connected()
+
+    async def _take_pulled(self, pulled: Pulled) -> None:
+        """What has no room here is somebody else's; the next one would overtake it, and so waits too."""
+        task = pulled.task
+        if self._tasks.knows(task):
+            await pulled.take()
+            return
+        self._give_up_others(task)
+        if self._tasks.has_room_for(task):
+            await pulled.take()
+            self._take(task)
+        else:
+            freed = self._tasks.freed
+            await pulled.give_back()
+            await freed.wait()
 
     def _give_up_others(self, task: Task) -> None:
         """The owner has moved on to this attempt: no chunk of another one is wanted."""
@@ -183,7 +194,7 @@ class Runner:
         try:
             prompt = await self._bus.payloads.get(task.payload)
         except BlobMissing:
-            self._fail(task, "bad_request", f"the prompt is not there any more: {task.payload}")
+            self._fail(task, "unavailable", f"the prompt is not there any more: {task.payload}")
         except BusError as failure:
             self._fail(task, "unavailable", f"the prompt cannot be read: {failure}")
         else:

@@ -418,6 +418,26 @@ async def test_who_was_beside_a_poison_is_not_blamed(stage: Stage) -> None:
         assert len(ended) == 3, "the first time it was one of four"
 
 
+async def test_who_waits_in_a_runner_that_lives_is_not_blamed_for_the_death_of_another(
+    stage: Stage, first: Actor, second: Actor
+) -> None:
+    """It was pulled, and has not begun: nobody knows by whom."""
+    first.answer = BUSY
+    asking = asyncio.create_task(stage.http.post(PATH, json=chat()))
+    async with stage.bus.queue.pulls(MODEL) as pulls, asyncio.timeout(60):
+        for life in (1, 2, 3):
+            pulled = await pulls.next()
+            await pulled.take()
+            assert pulled.task.attempt == life
+            if life == 3:
+                break
+            await stage.report(first.instance, "failed", life, reason="it crashed", fate="fell")
+            await stage.retry(first.instance, life + 1)
+            await stage.report(first.instance, "ready", life + 1)
+        await says("well")(second, pulled.task)
+    assert (await asking).json()["choices"][0]["message"]["content"] == "well"
+
+
 async def test_who_makes_progress_is_never_poison(stage: Stage) -> None:
     async def play(actor: Actor, task: Task) -> None:
         """A token in each life."""

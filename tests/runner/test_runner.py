@@ -108,6 +108,35 @@ async def test_a_slot_is_kept_for_the_high_lane(start_runner: StartRunner, clien
     assert isinstance(refused, Refused) and "9 of 9 slots" in refused.reason
 
 
+async def test_the_kept_slot_pulls_the_high_lane_alone(
+    start_runner: StartRunner, client: Client, bus: Bus
+) -> None:
+    await start_runner(engine="simulated", slots=9, decode=100)
+    await client.until_status("ready")
+    assert await client.offer(a_task(request="many", n=8, max_tokens=1000)) == ACCEPTED
+    waiting = await bus.queue.put(a_task(request="normal"), ttl_s=60)
+    for request in ("first", "second"):
+        await bus.queue.put(a_task(request=request, lane="high"), ttl_s=60)
+        assert len(tokens(await client.until_ended(request), request)) == 10
+    assert await bus.queue.holds(waiting) and client.chunks["normal"] == []
+    await client.cancel(a_task(request="many"))
+    await client.until_ended("normal")
+
+
+async def test_what_needs_more_slots_than_are_free_stays_in_the_queue(
+    start_runner: StartRunner, client: Client, bus: Bus
+) -> None:
+    await start_runner(engine="simulated", slots=4, decode=100)
+    await client.until_status("ready")
+    for request in ("r1", "r2"):
+        assert await client.offer(a_task(request=request, max_tokens=1500)) == ACCEPTED
+    wide = await bus.queue.put(a_task(request="wide", n=3), ttl_s=60)
+    await client.until_chunks("r1", 30)
+    assert await bus.queue.holds(wide), "others may have room for it"
+    await client.cancel(a_task(request="r1"))
+    assert len(reasons(await client.until_ended("wide"))) == 3
+
+
 async def test_sequences_count_and_each_may_be_cancelled(start_runner: StartRunner, client: Client) -> None:
     await start_runner(engine="simulated", slots=4, decode=100)
     await client.until_status("ready")
@@ -171,7 +200,7 @@ async def test_a_prompt_in_the_object_store_is_fetched(
     await client.offer(a_task(request="r3", prompt=[], payload="nothing"))
     assert tokens(await client.until_ended("r1")) == tokens(await client.until_ended("r2"), "r2")
     failed = (await client.until_ended("r3"))[-1]
-    assert isinstance(failed, Failed) and failed.code == "bad_request" and "nothing" in failed.reason
+    assert isinstance(failed, Failed) and failed.code == "unavailable" and "nothing" in failed.reason
 
 
 async def test_bad_tasks_and_garbage_end_nothing(start_runner: StartRunner, client: Client, bus: Bus) -> None:
