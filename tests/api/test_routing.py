@@ -90,12 +90,18 @@ def prompt_of(actor: Actor) -> bytes:
     return actor.tasks[-1].prompt
 
 
+async def say(bus: Bus, subject: str, *payloads: bytes) -> None:
+    """Returns when they were heard here, and so by the API, which has the same connection and heard them first."""
+    heard = asyncio.Queue[bytes]()
+    async with bus.listening(subject, lambda payload, _: heard.put_nowait(payload)):
+        for payload in payloads:
+            await bus.send_raw(subject, payload)
+            await heard.get()
+
+
 async def announce(bus: Bus, actor: Actor, prompt: bytes, number: int = 1, attempt: int = 1) -> None:
-    """Ours is a connection with the API's: it has heard of it when the flush is answered."""
     news = Prefixes(actor.instance, attempt, number, True, join(block_digests(prompt)))
-    await bus.send_raw(bus.subjects.prefixes(actor.instance), msgspec.msgpack.encode(news))
-    await bus.connection.client.flush()
-    await asyncio.sleep(0)
+    await say(bus, bus.subjects.prefixes(actor.instance), msgspec.msgpack.encode(news))
 
 
 async def test_prompts_that_nobody_knows_are_spread(pair: Pair) -> None:
@@ -134,9 +140,7 @@ async def test_load_outweighs_a_small_prefix(bus: Bus, pair: Pair) -> None:
         slowest_step_s=0.0,
         running=2 + len(ids_of(LONG)) // RUNNING_TOKENS,
     )
-    await bus.send(bus.subjects.pulse(NODE, first.instance), pulse)
-    await bus.connection.client.flush()
-    await asyncio.sleep(0)
+    await say(bus, bus.subjects.pulse(NODE, first.instance), msgspec.json.encode(pulse))
     assert await pair.ask(f"{LONG} 1") is pair.other(first)
 
 
@@ -177,15 +181,14 @@ async def test_one_that_holds_many_sequences_is_asked_last(pair: Pair) -> None:
 async def test_garbage_changes_nothing(bus: Bus, pair: Pair) -> None:
     first = await pair.ask(LONG)
     packed = msgspec.msgpack.encode
-    for garbage in (
+    garbage = (
         b"",
         b"\xc1",
         packed(Prefixes(first.instance, 9, 1, True, b"cut")),
         packed(Prefixes(InstanceId("nobody"), 1, 1, True, b"12345678")),
         packed(["X", first.instance, "1", 1, True]),
         b"\x91" * 100_000,
-    ):
-        await bus.send_raw(bus.subjects.prefixes(first.instance), garbage)
-    await bus.connection.client.flush()
+    )
+    await say(bus, bus.subjects.prefixes(first.instance), *garbage)
     for number in range(4):
         assert await pair.ask(f"{LONG} {number}") is first

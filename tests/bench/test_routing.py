@@ -11,7 +11,7 @@ from msgspec import Struct, field
 
 from bus.bus import Bus
 from bus.commands import command
-from schemas.commands import Done, LoadModel, UnloadModel
+from schemas.commands import Done, LoadModel
 from schemas.ids import ModelId
 from schemas.model import ModelSpec
 from tests.bench.contenders import SHAPES
@@ -64,19 +64,26 @@ def said(tokens: int) -> str:
     return "".join(random.choices("bcdfghjklmnpqrstvwxz", k=tokens))
 
 
-async def play(node: NodeProcess, model: str) -> list[Talk]:
-    """All conversations, turn by turn, each turn in another order, by a few clients at once."""
-    talks = [Talk([{"role": "user", "content": said(FIRST)}]) for _ in range(CONVERSATIONS)]
-    async with openai.AsyncOpenAI(base_url=node.openai_url, api_key="none", max_retries=0) as client:
-        for _ in range(TURNS):
-            waiting = random.sample(talks, len(talks))
+class Side(Struct):
+    """One way to choose, with two instances of its own; its model is called like it."""
 
-            async def work(waiting: list[Talk] = waiting) -> None:
-                while waiting:
-                    await waiting.pop().turn(client, model)
+    manner: str
+    client: openai.AsyncOpenAI
+    talks: list[Talk]
 
-            await asyncio.gather(*(work() for _ in range(CLIENTS)))
-    return talks
+
+async def play(sides: list[Side]) -> None:
+    """Turn by turn, each turn in another order, by a few clients at once; the sides in turns, on the same cores."""
+    for _ in range(TURNS):
+        waiting = [(talk, side) for side in sides for talk in side.talks]
+        random.shuffle(waiting)
+
+        async def work(waiting: list[tuple[Talk, Side]] = waiting) -> None:
+            while waiting:
+                talk, side = waiting.pop()
+                await talk.turn(side.client, side.manner)
+
+        await asyncio.gather(*(work() for _ in range(CLIENTS)))
 
 
 async def test_two_instances(table: Table, start_node: StartNode, tmp_path: Path) -> None:
@@ -84,19 +91,26 @@ async def test_two_instances(table: Table, start_node: StartNode, tmp_path: Path
     quiet = ("--model", "none", "--log-level", "info")
     core = await start_node("core", *quiet, "--no-api")
     url = ("--nats", core.info.nats_url, *quiet, "--api-only")
-    doors = {
-        "chance": await start_node("chance", *url, program="tests.bench.random_router"),
-        "prefix": await start_node("prefix", *url),
-    }
-    median: dict[str, float] = {}
+    chance = await start_node("chance", *url, program="tests.bench.random_router")
+    prefix = await start_node("prefix", *url)
+    random.seed(1)
+    sides = [side("chance", chance), side("prefix", prefix)]
     async with watching(core) as bus:
-        for manner, door in doors.items():
-            random.seed(manner)
-            await load(bus, manner, folder)
-            median[manner] = show(table, manner, await play(door, manner))
-            assert isinstance(await command(bus, UnloadModel(model=ModelId(manner))), Done)
-    ratio = median["prefix"] / median["chance"]
+        for each in sides:
+            await load(bus, each.manner, folder)
+    await play(sides)
+    by_chance_s, by_prefix_s = (show(table, each) for each in sides)
+    ratio = by_prefix_s / by_chance_s
     table.add("Routing", "two 16M instances: later turns' TTFT by prefix / by chance", f"{ratio:.2f}")
+    for each in sides:
+        await each.client.close()
+
+
+def side(manner: str, door: NodeProcess) -> Side:
+    client = openai.AsyncOpenAI(base_url=door.openai_url, api_key="none", max_retries=0)
+    return Side(
+        manner, client, [Talk([{"role": "user", "content": said(FIRST)}]) for _ in range(CONVERSATIONS)]
+    )
 
 
 async def load(bus: Bus, name: str, folder: Path) -> None:
@@ -108,13 +122,14 @@ async def load(bus: Bus, name: str, folder: Path) -> None:
     )
 
 
-def show(table: Table, manner: str, talks: list[Talk]) -> float:
+def show(table: Table, side: Side) -> float:
     """Median time to the first token of later turns."""
+    talks = side.talks
     later = [took for talk in talks for took in talk.first_s[1:]]
     prompt, cached = sum(talk.prompt_tokens for talk in talks), sum(talk.cached_tokens for talk in talks)
     p50, p99 = percentile(later, 0.5), percentile(later, 0.99)
     note = f"later turns' TTFT p50 {ms(p50)} p99 {ms(p99)}; {CONVERSATIONS} conversations of {TURNS} turns"
-    table.add("Routing", f"two 16M instances: hit rate by {manner}", f"{cached / prompt:.0%}", "", note)
+    table.add("Routing", f"two 16M instances: hit rate by {side.manner}", f"{cached / prompt:.0%}", "", note)
     return p50
 
 
