@@ -23,8 +23,8 @@ from tests.nodes import NodeProcess, StartNode, watching
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(0)]
 
 CONVERSATIONS, TURNS, CLIENTS = 64, 4, 2
-FIRST, SAID = 400, 60
-"""Tokens of the first message, and of each later one."""
+FIRST, SAID = 1500, 100
+"""Letters of the first message, and of each later one; nearly two make a token."""
 ANSWER = 8
 CACHE_BYTES = 400 * 2**20
 """Of each instance: both together keep all conversations, one alone does not."""
@@ -59,9 +59,8 @@ class Talk(Struct):
         self.messages += [{"role": "assistant", "content": words}, {"role": "user", "content": said(SAID)}]
 
 
-def said(tokens: int) -> str:
-    """Letters that are a token each."""
-    return "".join(random.choices("bcdfghjklmnpqrstvwxz", k=tokens))
+def said(letters: int) -> str:
+    return "".join(random.choices("bcdfghjklmnpqrstvwxz", k=letters))
 
 
 class Side(Struct):
