@@ -22,7 +22,7 @@ class Context:
         self.signs = Signs(bus)
         self.requests = Requests(bus, settings, tracing)
         artifacts = Artifacts(bus.artifacts, self.threads, settings.artifacts)
-        self.prompts = Prompts(bus, artifacts, self.threads, settings.inline_chars)
+        self.prompts = Prompts(artifacts, self.threads, settings.inline_chars)
         self.generations = Generations(self.requests, self.prompts, bus.view)
 
     def close(self) -> None:

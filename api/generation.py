@@ -180,7 +180,7 @@ class Generations:
         rendered = await self._prompts.rendered(tokenizer, prompt)
         reading, grammar = prompt.reading(tokenizer, rendered.tail, generation.wish.grammar)
         wish = generation.wish = kept_to(generation.wish, grammar)
-        task = await self._prompts.task(request.id, self.requests.api, wish, model, rendered.ids, prompt.name)
+        task = self._prompts.task(request.id, self.requests.api, wish, model, rendered.ids, prompt.name)
         generation.prompt_tokens = request.account.prompt_tokens = len(rendered.ids)
         generation.artifact, generation.tokenizer = model.card.artifact, tokenizer
         generation.answers = [reading.answer(wish.stops, aligned=wish.logprobs >= 0) for _ in range(wish.n)]

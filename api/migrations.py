@@ -10,14 +10,13 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import msgspec
 import structlog
 
 from api.catalogue import Placement, lost
 from api.errors import ApiError, from_exception
 from api.loss import Loss, poison
 from api.offers import Offers
-from api.prompt import MAX_INLINE_BYTES
+from api.payloads import Payloads
 from api.request import InFlight
 from bus.bus import Bus
 from bus.errors import BusAway, BusError
@@ -48,10 +47,13 @@ class Move(NamedTuple):
 class Migrations:
     """Ends attempts, and begins the next ones."""
 
-    def __init__(self, bus: Bus, own: Mapping[RequestId, InFlight], offers: Offers) -> None:
+    def __init__(
+        self, bus: Bus, own: Mapping[RequestId, InFlight], offers: Offers, payloads: Payloads
+    ) -> None:
         self._bus = bus
         self._own = own
         self._offers = offers
+        self._payloads = payloads
         self._moving: Queue[Move] = Queue()
         self._barren: dict[Placement, int] = {}
         """How many requests without a token the last lives of runners ended with."""
@@ -143,7 +145,7 @@ class Migrations:
         request = move.request
         while move.stands:
             try:
-                await self._lighten(request)
+                await self._payloads.lay_out(request)
                 await self._offers.dispatch(request, but=move.was)
                 self.judge_placed(request)
                 return
@@ -158,12 +160,3 @@ class Migrations:
                     request.fail(refusal)
                     return
                 await asyncio.sleep(AGAIN_S)
-
-    async def _lighten(self, request: InFlight) -> None:
-        """A prompt that was small enough for a message may not be so together with a long answer."""
-        task = request.task
-        if task is None or task.payload or len(task.prompt) + 4 * request.received <= MAX_INLINE_BYTES:
-            return
-        payload = f"prompt-{request.id}"
-        await self._bus.payloads.put(payload, task.prompt)
-        request.task = msgspec.structs.replace(task, prompt=b"", payload=payload)

@@ -16,7 +16,6 @@ from api.room import check_bias, check_ids, room, sampling_within
 from api.template import TemplateRefused, VariableRefused
 from api.tokenizer import ChatTokenizer, Rendered
 from api.wish import Wish
-from bus.bus import Bus
 from bus.errors import BlobMissing
 from schemas.chat import Message
 from schemas.ids import ApiId, RequestId
@@ -24,8 +23,6 @@ from schemas.task import Grammar, Task, pack_ids
 
 T = TypeVar("T")
 
-MAX_INLINE_BYTES = 512 * 1024
-"""A prompt larger than this travels through the object store."""
 READ_BYTES_A_CHAR = 16
 """So many bytes of a body are read in the time that it takes to tokenise a character."""
 MESSAGE_CHARS = 64
@@ -111,8 +108,7 @@ Prompt = ChatPrompt | RawPrompt
 class Prompts:
     """Makes tasks; long prompts in a thread, so that nobody's tokens wait for them."""
 
-    def __init__(self, bus: Bus, artifacts: Artifacts, threads: Executor, inline_chars: int) -> None:
-        self._bus = bus
+    def __init__(self, artifacts: Artifacts, threads: Executor, inline_chars: int) -> None:
         self._artifacts = artifacts
         self._threads = threads
         self._inline_chars = inline_chars
@@ -153,24 +149,19 @@ class Prompts:
             return work()
         return await get_running_loop().run_in_executor(self._threads, work)
 
-    async def task(
+    def task(
         self, request: RequestId, api: ApiId, wish: Wish, model: Described, ids: list[int], name: str
     ) -> Task:
         """What a runner needs; raises `ApiError` when the prompt, called `name`, does not fit."""
         check_ids(model, ids, name)
         check_bias(model, wish)
         max_tokens = room(model, ids, wish, name)
-        prompt, payload = pack_ids(ids), ""
-        if len(prompt) > MAX_INLINE_BYTES:
-            payload = f"prompt-{request}"
-            await self._bus.payloads.put(payload, prompt)
         return Task(
             request=request,
             attempt=1,
             api=api,
             model=model.spec.id,
-            prompt=b"" if payload else prompt,
-            payload=payload,
+            prompt=pack_ids(ids),
             max_tokens=max_tokens,
             min_tokens=wish.min_tokens,
             sampling=sampling_within(model, wish.sampling),

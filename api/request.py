@@ -41,6 +41,8 @@ class InFlight:
         self.account = Account()
         self.task: Task | None = None
         """As it was made; each attempt's message is made from it."""
+        self.payload = ""
+        """Name of the object on the bus that holds the prompt, once a message cannot."""
         self.digests: list[Digest] | None = None
         """Of the prompt's blocks, once somebody has had to choose where to send it."""
         self.suspicion = Suspicion()
@@ -108,7 +110,8 @@ class InFlight:
         deadline = 0.0
         if self.deadline is not None and not self.clocks_differ:
             deadline = time() + self.deadline - self._loop.time() + CLOCKS_APART_S
-        return msgspec.structs.replace(self.task, attempt=self.attempt, made=made, deadline=deadline)
+        task = msgspec.structs.replace(self.task, attempt=self.attempt, made=made, deadline=deadline)
+        return msgspec.structs.replace(task, prompt=b"", payload=self.payload) if self.payload else task
 
     def begin_attempt(self) -> Attempt:
         """What comes of the one before no longer counts; returns the new one."""

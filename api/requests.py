@@ -16,6 +16,7 @@ from api.migrations import Migrations
 from api.missing import Missing
 from api.offers import Offers
 from api.patience import Patience
+from api.payloads import Payloads
 from api.recall import Recall
 from api.request import InFlight, cancelled
 from api.settings import ApiSettings
@@ -41,7 +42,8 @@ class Requests:
         self._drain = Drain()
         self._withdrawals = Withdrawals(bus, self.accounts)
         self._offers = Offers(bus, settings, self._drain, self._withdrawals)
-        self._migrations = Migrations(bus, self._own, self._offers)
+        self._payloads = Payloads(bus)
+        self._migrations = Migrations(bus, self._own, self._offers, self._payloads)
         self._missing = Missing(bus, self._own, self._migrations.bury)
         self._inbox = Inbox(
             self._own,
@@ -78,6 +80,7 @@ class Requests:
             group.create_task(self._recall.run(), name="requests.recall")
             group.create_task(self._patience.run(), name="requests.patience")
             group.create_task(self._offers.waiting.run(), name="requests.waiting")
+            group.create_task(self._payloads.run(), name="requests.payloads")
             group.create_task(self._offers.router.run(), name="requests.router")
             group.create_task(self.accounts.run(), name="requests.accounts")
 
@@ -103,6 +106,7 @@ class Requests:
         """Give the task to an instance that takes it at once, or leave it in the queue; raises `ApiError`."""
         request.account.dispatched(task)
         request.task = msgspec.structs.replace(task, trace=self.accounts.spans.begin(request.account))
+        await self._payloads.lay_out(request)
         await self._offers.dispatch(request)
         self._migrations.judge_placed(request)
 
@@ -126,6 +130,7 @@ class Requests:
         request.current.settled.set()
         del self._own[request.id]
         self._offers.withdraw(request)
+        self._payloads.discard(request)
         if request.ended is not None or request.complete:
             self._drain.note(request.model)
 

@@ -41,14 +41,18 @@ class Blobs:
         try:
             async with asyncio.timeout(self._deadline_s):
                 yield await self._connection.jetstream.object_store(self._name)
-        except _AWAY as failure:
-            raise BusAway(f"the bus is away: {wanted}") from failure
-        except ObjectNotFoundError as failure:
-            raise BlobMissing(f"{wanted}: {self._name} does not hold it") from failure
-        except NatsError as failure:
-            why = failure.description if isinstance(failure, APIError) else str(failure)
-            kind = StreamFull if FULL in (why or "") else BusError
-            raise kind(f"{wanted} in {self._name}: {why or type(failure).__name__}") from failure
+        except (NatsError, TimeoutError) as failure:
+            raise self._said(failure, wanted) from failure
+
+    def _said(self, failure: Exception, wanted: str) -> BusError:
+        why = failure.description if isinstance(failure, APIError) else str(failure)
+        if isinstance(failure, ObjectNotFoundError):
+            return BlobMissing(f"{wanted}: {self._name} does not hold it")
+        if FULL in (why or ""):
+            return StreamFull(f"{wanted} in {self._name}: {why}")
+        if isinstance(failure, _AWAY):
+            return BusAway(f"the bus is away: {wanted}")
+        return BusError(f"{wanted} in {self._name}: {why or type(failure).__name__}")
 
     async def put(self, name: str, data: bytes) -> None:
         """Store `data` under `name`, in place of what was there; raises `StreamFull` when there is no space."""

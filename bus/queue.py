@@ -166,8 +166,9 @@ class Pulls:
 
     async def _waiting(self, lanes: Sequence[Lane]) -> Pulled | None:
         """A task that is there already: the lanes are asked one after the other."""
-        others = set(LANES).difference(lanes)
-        for lane in (each for each in self._order.lanes() if each not in others):
+        for lane in self._order.lanes():
+            if lane not in lanes:
+                continue
             pulled = await self._pull((lane,), {"no_wait": True})
             self._order.note(lane, found=pulled is not None)
             if pulled is not None:

@@ -33,6 +33,7 @@ class StreamLimits(Struct, frozen=True, kw_only=True):
     chunk_age_s: float = 120.0
     audit_bytes: int = 256 * MIB
     audit_age_s: float = 90 * 24 * 3600.0
+    payload_bytes: int = 512 * MIB
     payload_age_s: float = 3600.0
     replicas: int = 1
 
@@ -137,8 +138,8 @@ def configurations(cluster: str, limits: StreamLimits) -> list[StreamConfig]:
         _bucket(names.leases, limits, allow_msg_ttl=True, subject_delete_marker_ttl=MARKER_TTL_S),
         _bucket(names.state, limits),
         _bucket(names.models, limits),
-        _object_store(names.artifacts, limits, 0.0),
-        _object_store(names.payloads, limits, limits.payload_age_s),
+        _object_store(names.artifacts, limits),
+        _object_store(names.payloads, limits, max_age=limits.payload_age_s, max_bytes=limits.payload_bytes),
     ]
 
 
@@ -177,13 +178,13 @@ def _bucket(name: str, limits: StreamLimits, **more: Any) -> StreamConfig:
     )
 
 
-def _object_store(name: str, limits: StreamLimits, max_age_s: float) -> StreamConfig:
+def _object_store(name: str, limits: StreamLimits, **more: Any) -> StreamConfig:
     return StreamConfig(
         name=f"OBJ_{name}",
         subjects=[f"$O.{name}.C.>", f"$O.{name}.M.>"],
         discard=DiscardPolicy.NEW,
         allow_rollup_hdrs=True,
         allow_direct=True,
-        max_age=max_age_s,
         num_replicas=limits.replicas,
+        **more,
     )

@@ -377,15 +377,22 @@ async def pulling(actor: Actor) -> AsyncIterator[None]:
 def dies(stage: Stage, fate: Fate, poison: str) -> Play:
     """Of tasks whose prompt ends in `poison`; others say nothing on their first attempt, and answer on the next."""
 
+    lives = asyncio.Lock()
+
     async def play(actor: Actor, task: Task) -> None:
-        await actor.start(task)
-        if pack_ids(ids_of(poison)) in task.prompt:
-            life, actor.attempt = actor.attempt, actor.attempt + 1
-            await stage.report(actor.instance, "failed", life, reason="it crashed", fate=fate)
-            await stage.retry(actor.instance, life + 1)
-            await stage.report(actor.instance, "ready", life + 1)
-        elif task.attempt > 1:
+        async with lives:  # who is pulled at once begins in the next life, not while this one ends
+            await actor.start(task)
+            if pack_ids(ids_of(poison)) in task.prompt:
+                await die(actor)
+                return
+        if task.attempt > 1:
             await goes_on(TEXT)(actor, task)
+
+    async def die(actor: Actor) -> None:
+        life, actor.attempt = actor.attempt, actor.attempt + 1
+        await stage.report(actor.instance, "failed", life, reason="it crashed", fate=fate)
+        await stage.retry(actor.instance, life + 1)
+        await stage.report(actor.instance, "ready", life + 1)
 
     return play
 
@@ -439,8 +446,14 @@ async def test_who_waits_in_a_runner_that_lives_is_not_blamed_for_the_death_of_a
 
 
 async def test_who_makes_progress_is_never_poison(stage: Stage) -> None:
+    lives = asyncio.Lock()
+
     async def play(actor: Actor, task: Task) -> None:
-        """A token in each life."""
+        """A token in each life, one after the other."""
+        async with lives:
+            await live(actor, task)
+
+    async def live(actor: Actor, task: Task) -> None:
         begin = task.made[0].count if task.made else 0
         await actor.start(task)
         await actor.tokens(task, IDS[begin : begin + 1], begin)

@@ -30,7 +30,7 @@ class Counting(ThreadPoolExecutor):
 
 
 def prompts(threads: Executor) -> Prompts:
-    return Prompts(cast("Any", None), cast("Any", None), threads, INLINE)
+    return Prompts(cast("Any", None), threads, INLINE)
 
 
 @pytest.mark.parametrize(
