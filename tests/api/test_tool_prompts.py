@@ -74,7 +74,8 @@ def test_equal_to_transformers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     )
 )
 def test_nothing_of_a_call_becomes_a_control_token(bits: list[str]) -> None:
-    text, ours, tokenizer = "".join(bits), chat(), tokenizer_of()
+    text, tokenizer = "".join(bits), tokenizer_of()
+    ours = chat("{% if note %}{{ note }}{% endif %}" + HERMES_TEMPLATE)
     tool = {**WEATHER, "function": {**WEATHER["function"], "description": text, text: {text: [text]}}}
     escaped = json.dumps({text: [text, {text: text}]}).replace("<", "\\u003c")
     hostile = conversation(json.dumps({text: text}), result=text, name=text)

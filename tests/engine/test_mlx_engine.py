@@ -241,7 +241,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"max_tokens": 508}, "5 tokens of prompt and 508 of answer are more than the context of 512 tokens"),
     ({"max_tokens": 0}, "max_tokens is 0"),
     ({"max_tokens": -5}, "max_tokens is -5"),
-    ({"n": 17}, "n is 17, and this instance makes 16 sequences at once"),
+    ({"n": 19}, "n is 19, and this instance makes 18 sequences at once"),
     ({"n": 0}, "n is 0"),
     ({"made": (Made(), Made())}, "n is 1, and 2 sequences were made before"),
     ({"min_tokens": 11}, "min_tokens is 11"),
