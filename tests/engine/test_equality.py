@@ -94,7 +94,7 @@ def loaded(folder: Path, **limits: Any) -> Engine:
 @pytest.fixture(scope="module")
 def engine(folder: Path) -> Engine:
     """Keeps no prefixes."""
-    return loaded(folder)
+    return loaded(folder, cache_bytes=0)
 
 
 @pytest.fixture(scope="module")
