@@ -72,6 +72,7 @@ class Requests:
         async with (
             self._bus.listening(self._bus.subjects.out_of(self.api), self._inbox.take),
             self._bus.serving(self._bus.subjects.cancels, Cancel, self._cancelled),
+            self._bus.listening(self._bus.subjects.owner(self.api), _live),
             asyncio.TaskGroup() as group,
         ):
             group.create_task(self._watch(), name="requests.watch")
@@ -172,3 +173,7 @@ def _concerns_requests(before: State, state: State) -> bool:
         or state.models is not before.models
         or state.cards is not before.cards
     )
+
+
+def _live(_payload: bytes, _subject: str) -> None:
+    """To listen is to live: runners need no answer."""

@@ -104,6 +104,10 @@ class Subjects(Struct, frozen=True):
         """`troupe.out.{api}.*`: all frames that are meant for one API actor, in the order they were sent."""
         return f"{self.cluster}.out.{token(api)}.*"
 
+    def owner(self, api: ApiId) -> str:
+        """`troupe.own.{api}`: an API actor that lives listens here, and says nothing."""
+        return f"{self.cluster}.own.{token(api)}"
+
     def cancel(self, request: RequestId) -> str:
         """`troupe.ctl.{request}`: soft cancel."""
         return f"{self.cluster}.ctl.{token(request)}"

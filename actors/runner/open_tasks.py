@@ -5,7 +5,7 @@ from time import time
 
 from msgspec import Struct, field
 
-from schemas.ids import RequestId
+from schemas.ids import ApiId, RequestId
 from schemas.task import Task
 
 REMEMBERED = 4096
@@ -95,6 +95,10 @@ class OpenTasks:
     def of(self, request: RequestId) -> list[OpenTask]:
         """Its open attempts: one, or more for a moment while its owner moves on."""
         return [each for each in self._open.values() if each.task.request == request]
+
+    def owned_by(self, api: ApiId) -> list[OpenTask]:
+        """What this API actor asked for."""
+        return [each for each in self._open.values() if each.task.api == api]
 
     def all(self) -> list[Task]:
         return [each.task for each in self._open.values()]

@@ -7,7 +7,7 @@ from actors.runner.open_tasks import OpenTasks
 from actors.runner.spans import Spans
 from actors.runner.vitals import Vitals
 from bus.bus import Bus
-from bus.errors import BusAway
+from bus.errors import BusError
 from schemas.chunks import Chunk, Ended, Failed, Frame, Tokens
 from schemas.ids import ApiId
 
@@ -56,10 +56,10 @@ class Outbox:
             part = frame[begin : begin + FRAME_CHUNKS]
             try:
                 self._bus.post(subject, self._encode(part))
-            except BusAway as away:
-                self._note_lost(len(part), away)
+            except BusError as failure:
+                self._note_lost(len(part), failure)
 
-    def _note_lost(self, count: int, away: BusAway) -> None:
+    def _note_lost(self, count: int, failure: BusError) -> None:
         before, self._lost = self._lost, self._lost + count
         if before.bit_length() < self._lost.bit_length():  # at 1, 2, 4, 8 ...: a flood is no flood of lines
-            log.warning("chunks.lost", count=self._lost, reason=str(away))
+            log.warning("chunks.lost", count=self._lost, reason=str(failure))

@@ -14,8 +14,9 @@ from actors.engine.port import Engine, Origin
 from actors.runner.announcer import Announcer
 from actors.runner.engine_thread import EngineThread
 from actors.runner.job import RunnerJob
-from actors.runner.open_tasks import OpenTasks
+from actors.runner.open_tasks import OpenTask, OpenTasks
 from actors.runner.outbox import Outbox
+from actors.runner.owners import Owners
 from actors.runner.spans import Spans
 from bus.bus import Bus
 from bus.errors import BlobMissing, BusAway, BusError
@@ -67,6 +68,7 @@ class Runner:
                 self._children.create_task(self._pull(LANES, self._tasks.until_room))
                 self._children.create_task(self._pull(("high",), self._tasks.until_spare))
                 self._children.create_task(self._announcer.run())
+                self._children.create_task(Owners(self._bus, self._tasks, self._abandon).run())
         except asyncio.CancelledError:
             self._part()
             raise
@@ -221,6 +223,12 @@ class Runner:
             if cancel.attempt in (0, open_task.task.attempt):
                 open_task.cancels.append(cancel.index)
                 self._engine.cancel(cancel.request, open_task.task.attempt, cancel.index)
+
+    def _abandon(self, open_task: OpenTask) -> None:
+        """Should its owner come back after all, it has the rest made elsewhere."""
+        task = open_task.task
+        self._fail(task, "runner_lost", "its owner was gone from the bus for too long")
+        self._engine.cancel(task.request, task.attempt)
 
 
 async def _until(life: asyncio.Future[None]) -> None:

@@ -66,5 +66,5 @@ async def start_runner(a_job: Callable[..., RunnerJob]) -> AsyncIterator[StartRu
 async def client(bus: Bus) -> AsyncIterator[Client]:
     """Offers tasks to instance i1, and collects what comes."""
     client = Client(bus)
-    async with bus.listening("troupe.out.a1.*", client.hear):
+    async with bus.listening("troupe.out.a1.*", client.hear), bus.listening("troupe.own.a1", lambda *_: None):
         yield client
