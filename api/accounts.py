@@ -1,7 +1,7 @@
 """The accounts of one API's requests: the open ones, the sums of the closed ones, and a record of each."""
 
 from asyncio import CancelledError
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Generator
 from contextlib import contextmanager
 
@@ -26,7 +26,7 @@ class Accounts:
 
     def __init__(self, bus: Bus, api: ApiId, tracing: Tracing | None = None) -> None:
         self.open: dict[RequestId, InFlight] = {}
-        self.tallies: dict[ModelId, Tally] = {}
+        self.tallies: defaultdict[ModelId, Tally] = defaultdict(Tally)
         self.refusals: Counter[str] = Counter()
         """What clients were told is their mistake, or too much, by code."""
         self.cancels = 0
@@ -78,7 +78,7 @@ class Accounts:
         outcome, code = _outcome(request, end)
         audit = self._audit(request, outcome, code)
         self.spans.end(request.account, audit)
-        self.tallies.setdefault(self.counted_as(request), Tally()).add(request.account, audit)
+        self.tallies[self.counted_as(request)].add(request.account, audit)
         if outcome == "refused":
             self.refusals[code] += 1
         if outcome != "refused" or request.account.dispatched_at is not None:

@@ -116,7 +116,10 @@ class Generations:
                 news = await request.news()
             except ApiError as failure:
                 raise named(failure, generation.wish) from failure
-            pieces = [piece for fresh in news.fresh if (piece := self._read(generation, fresh)) is not None]
+            pieces: list[Piece] = []
+            for fresh in news.fresh:
+                if (piece := self._read(generation, fresh)) is not None:
+                    pieces.append(piece)  # noqa: PERF401  # before Python 3.12 a comprehension is one call more
             if request.ended is not None:
                 pieces += [self._end(generation, index, "stop") for index in sorted(generation.unfinished)]
             over = not generation.unfinished and generation.over

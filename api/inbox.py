@@ -44,7 +44,7 @@ class Inbox:
         """One frame."""
         for chunk in self._read(payload, subject):
             request = self._own.get(chunk.request)
-            if request is not None and chunk.attempt == request.attempt and not request.over:
+            if request is not None and chunk.attempt == request.current.number and not request.over:
                 self._hand_over(request, chunk, subject)
             elif isinstance(chunk, Started):
                 self._disown(chunk, request)
@@ -53,7 +53,7 @@ class Inbox:
         """A frame out of the stream that keeps them: what is over by now is no news."""
         for chunk in self._read(payload, subject):
             request = self._own.get(chunk.request)
-            if request is not None and chunk.attempt == request.attempt and not request.over:
+            if request is not None and chunk.attempt == request.current.number and not request.over:
                 self._hand_over(request, chunk, subject)
 
     def _read(self, payload: bytes, subject: str) -> Frame:

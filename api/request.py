@@ -215,7 +215,10 @@ class InFlight:
         while not self._changed:
             self._waiter = self._loop.create_future()
             await self._waiter
-        fresh = [each for sequence in self.sequences if (each := sequence.fresh()) is not None]
+        fresh: list[Fresh] = []
+        for sequence in self.sequences:
+            if (each := sequence.fresh()) is not None:
+                fresh.append(each)  # noqa: PERF401  # before Python 3.12 a comprehension is one call more
         if fresh:
             self.spoken_at = self._loop.time()
         elif self.failure is not None:

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Coroutine, Iterable
 from contextlib import aclosing, suppress
 from typing import Any
 
-from litestar.types import Receive, Scope, Send
+from litestar.types import HTTPResponseBodyEvent, Receive, Scope, Send
 
 from api.errors import ApiError, from_exception
 from bus.errors import BusError
@@ -47,21 +47,23 @@ class EventStream:
         async with aclosing(self._events) as events:
             try:
                 async for data in events:
-                    await self._send(send, data)
+                    if not self._started:
+                        await self._begin(send)
+                    await send(_part(data))
             except Exception as failure:  # noqa: BLE001  # a cut line would tell the client nothing; it is logged
                 await self._fail(send, from_exception(failure))
                 return
-        await self._send(send, b"", last=True)
-
-    async def _send(self, send: Send, data: bytes, *, last: bool = False) -> None:
         if not self._started:
-            self._started = True
-            await _start(send, 200, _STREAM + self._headers)
-        await send({"type": "http.response.body", "body": data, "more_body": not last})
+            await self._begin(send)
+        await send(_part(b"", last=True))
+
+    async def _begin(self, send: Send) -> None:
+        self._started = True
+        await _start(send, 200, _STREAM + self._headers)
 
     async def _fail(self, send: Send, error: ApiError) -> None:
         if self._started:
-            await self._send(send, event(error.body) + DONE, last=True)
+            await send(_part(event(error.body) + DONE, last=True))
         else:
             await send_error(send, error, self._headers)
 
@@ -92,7 +94,11 @@ async def send_error(send: Send, error: ApiError, headers: Headers) -> None:
 
 async def _respond(send: Send, status: int, body: bytes, headers: Headers) -> None:
     await _start(send, status, [*headers, (b"content-length", str(len(body)).encode())])
-    await send({"type": "http.response.body", "body": body, "more_body": False})
+    await send(_part(body, last=True))
+
+
+def _part(body: bytes, *, last: bool = False) -> HTTPResponseBodyEvent:
+    return {"type": "http.response.body", "body": body, "more_body": not last}
 
 
 async def _start(send: Send, status: int, headers: Headers) -> None:
