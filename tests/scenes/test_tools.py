@@ -32,7 +32,7 @@ ASKED: Any = [{"role": "user", "content": "How will it be in Köln?"}]
 async def test_tools_and_schemas(start_node: StartNode, tmp_path: Path) -> None:
     caller = make_random_llama(tmp_path / "caller", template=TOOL_TEMPLATE)
     node = await start_node("a", "--model", str(caller))
-    client = AsyncOpenAI(base_url=node.openai_url, api_key="none", max_retries=0, timeout=60)
+    client = AsyncOpenAI(base_url=node.openai_url, api_key="none", max_retries=0, timeout=100)
     (model,) = [model.id async for model in await client.models.list()]
     given: Any = {"model": model, "messages": ASKED, "max_tokens": 600, "seed": 5}
 
