@@ -31,6 +31,7 @@ log = structlog.get_logger()
 
 T = TypeVar("T")
 _packed = msgspec.msgpack.Encoder()
+_offer_answer = msgspec.msgpack.Decoder[OfferAnswer](OfferAnswer).decode
 
 
 class Bus:
@@ -118,7 +119,7 @@ class Bus:
     async def offer(self, instance: InstanceId, task: Task, timeout_s: float = 2.0) -> OfferAnswer:
         """Ask an instance to work on a task at once."""
         reply = await self.connection.request(self.subjects.run(instance), _packed.encode(task), timeout_s)
-        return msgspec.msgpack.decode(reply.data, type=OfferAnswer)
+        return _offer_answer(reply.data)
 
     @asynccontextmanager
     async def listening(self, subject: str, on_message: Callable[[bytes, str], None]) -> AsyncGenerator[None]:
