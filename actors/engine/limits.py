@@ -23,7 +23,9 @@ class Limits(Struct, frozen=True):
     def within(self, made_for: int | None) -> int | None:
         """The context of a model that was made for so many tokens; raises EngineLoadError when more was asked for."""
         if self.context and made_for and self.context > made_for:
-            reason = f"a context of {self.context} tokens was asked for, and the model was made for {made_for}"
+            reason = (
+                f"a context of {self.context} tokens was asked for, and the model was made for {made_for}"
+            )
             raise EngineLoadError(reason, retryable=False)
         return self.context or made_for
 
