@@ -18,6 +18,8 @@ class PlainBatch:
     def __init__(self, model: Any) -> None:
         self._model = model
         self._caches: list[Any] = []
+        self._merged = False
+        """A row that is left alone in a batch keeps the batch's caches."""
         self.seats = 0
 
     @property
@@ -27,12 +29,12 @@ class PlainBatch:
     def add(self, caches: Sequence[Cache]) -> None:
         if self.seats == 0 and len(caches) == 1:
             self._caches = list(caches[0])
-        elif self.seats <= 1:
-            rows = [self._caches, *caches] if self.seats else list(caches)
-            self._caches = merged(rows)
-        else:
+        elif self._merged:
             for layer, new in zip(self._caches, merged(caches), strict=True):
                 layer.extend(new)
+        else:
+            self._caches = merged([self._caches, *caches] if self.seats else caches)
+            self._merged = True
         self.seats += len(caches)
         self._settle()
 
@@ -41,7 +43,7 @@ class PlainBatch:
 
     def keep(self, seats: Sequence[int]) -> None:
         if not seats:
-            self._caches = []
+            self._caches, self._merged = [], False
         elif self.seats > 1:
             kept = mx.array(list(seats))
             for layer in self._caches:
@@ -57,7 +59,7 @@ class PlainBatch:
         return pick(logits), logits
 
     def extract(self, seat: int) -> Cache:
-        if self.seats == 1 and not hasattr(self._caches[0], "extract"):
+        if not self._merged:
             return self._caches
         return [layer.extract(seat) for layer in self._caches]
 

@@ -123,6 +123,26 @@ def test_who_joins_late_and_who_leaves_changes_nobody_else(any_engine: Engine) -
     assert 5 < len(tokens(found, "leaver")) < 60
 
 
+def test_who_is_left_alone_in_a_batch_is_joined_again(any_engine: Engine) -> None:
+    """A prompt longer than a rotating cache's window, two rows, then one, then two again."""
+    stays = a_task(prompt(7, 60), "stays", max_tokens=60)
+    leaves = a_task(prompt(8, 60), "leaves", max_tokens=200)
+    joins = a_task(prompt(9, 40), "joins", max_tokens=20, temperature=1.0, seed=4)
+    expected = alone(any_engine, [stays, joins])
+    for task in (stays, leaves):
+        any_engine.add(task)
+    chunks: list[Chunk] = []
+    while not (tokens(chunks, "stays") and tokens(chunks, "leaves")):
+        chunks += any_engine.step()
+    any_engine.cancel(leaves.request, 0)
+    until = len(tokens(chunks, "stays")) + 3
+    while len(tokens(chunks, "stays")) < until:
+        chunks += any_engine.step()
+    any_engine.add(joins)
+    chunks += finish(any_engine)
+    assert_equal([stays, joins], expected, chunks)
+
+
 def test_long_prompts_join_short_ones_and_outlive_them(any_engine: Engine) -> None:
     tasks = [
         a_task(prompt(1, 5), "short", max_tokens=300, temperature=1.0, seed=1),
