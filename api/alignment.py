@@ -1,4 +1,4 @@
-"""Log-probabilities beside text: a token is shown when the last character of its text is."""
+"""Log-probabilities beside text: a token is shown when the last whole character of its text is."""
 
 from collections import deque
 from typing import NamedTuple

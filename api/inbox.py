@@ -11,13 +11,13 @@ from api.request import InFlight
 from api.withdrawals import Withdrawals
 from schemas.chunks import Chunk, Failed, Frame, Started
 from schemas.ids import RequestId
+from schemas.unreadable import UNREADABLE
 
 log = structlog.get_logger()
 
 _decode = msgspec.msgpack.Decoder(Frame).decode
 _decode_chunk = msgspec.msgpack.Decoder(Chunk).decode
 _split = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
-_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 class Inbox:
@@ -40,26 +40,19 @@ class Inbox:
         self._on_failed = on_failed
         self._on_gap = on_gap
 
-    def take(self, payload: bytes, subject: str) -> None:
-        """One frame."""
+    def take(self, payload: bytes, subject: str, *, again: bool = False) -> None:
+        """One frame; `again`: out of the stream that keeps them, where what is over by now is no news."""
         for chunk in self._read(payload, subject):
             request = self._own.get(chunk.request)
             if request is not None and chunk.attempt == request.current.number and not request.over:
                 self._hand_over(request, chunk, subject)
-            elif isinstance(chunk, Started):
+            elif not again and isinstance(chunk, Started):
                 self._disown(chunk, request)
-
-    def take_again(self, payload: bytes, subject: str) -> None:
-        """A frame out of the stream that keeps them: what is over by now is no news."""
-        for chunk in self._read(payload, subject):
-            request = self._own.get(chunk.request)
-            if request is not None and chunk.attempt == request.current.number and not request.over:
-                self._hand_over(request, chunk, subject)
 
     def _read(self, payload: bytes, subject: str) -> Frame:
         try:
             return _decode(payload)
-        except _UNREADABLE as unreadable:
+        except UNREADABLE as unreadable:
             self._note_garbage(subject, unreadable)
             return readable(payload)
 
@@ -92,8 +85,8 @@ class Inbox:
 def readable(payload: bytes) -> Frame:
     """Those chunks of a damaged frame, or of a newer runner's, that can be read."""
     frame: Frame = []
-    with suppress(*_UNREADABLE):
+    with suppress(*UNREADABLE):
         for raw in _split(payload):
-            with suppress(*_UNREADABLE):
+            with suppress(*UNREADABLE):
                 frame.append(_decode_chunk(raw))
     return frame

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Generator
 from contextlib import aclosing, contextmanager
+from functools import partial
 
 import msgspec
 
@@ -57,7 +58,7 @@ class Requests:
             bus,
             self.api,
             self._own,
-            self._inbox.take_again,
+            partial(self._inbox.take, again=True),
             on_lost=lambda request, what: self._migrations.lose(request, chunks_lost(what)),
         )
         self._patience = Patience(

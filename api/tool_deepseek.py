@@ -2,6 +2,8 @@
 
 import re
 
+from msgspec.structs import replace
+
 from api.tool_format import Head, HeadRead, JsonBody, Spell, ToolFormat, Tools
 from api.tool_json import arguments_rules, literal
 
@@ -40,7 +42,6 @@ def _wrapped(one: str, tools: Tools, parallel: bool, spell: Spell) -> str:
     return f"{start}\none: {one}\n{arguments_rules(tools)}"
 
 
-_MARKERS = (ALL_BEGIN, ALL_END, BEGIN, SEP, END)
 DEEPSEEK = ToolFormat(
     name="DeepSeek V3 and R1",
     opener=ALL_BEGIN,
@@ -48,14 +49,6 @@ DEEPSEEK = ToolFormat(
     calls=_fenced,
     tail=("```", END, ALL_END),
     again=BEGIN,
-    markers=_MARKERS,
+    markers=(ALL_BEGIN, ALL_END, BEGIN, SEP, END),
 )
-DEEPSEEK_PLAIN = ToolFormat(
-    name="DeepSeek V3.1",
-    opener=ALL_BEGIN,
-    head=head,
-    calls=_plain,
-    tail=("```", END, ALL_END),
-    again=BEGIN,
-    markers=_MARKERS,
-)
+DEEPSEEK_PLAIN = replace(DEEPSEEK, name="DeepSeek V3.1", calls=_plain)

@@ -2,6 +2,8 @@
 
 import re
 
+from msgspec.structs import replace
+
 from api.tool_format import Head, HeadRead, JsonBody, Spell, ToolFormat, Tools
 from api.tool_json import arguments_rules, json_calls, json_head, literal
 
@@ -62,13 +64,4 @@ MISTRAL = ToolFormat(
     markers=(OPEN, CALL_ID, ARGS),
     id_chars=9,
 )
-MISTRAL_ARGS = ToolFormat(
-    name="Mistral with [ARGS]",
-    opener=OPEN,
-    head=head,
-    calls=_args_calls,
-    tail=("]",),
-    again=",",
-    markers=(OPEN, CALL_ID, ARGS),
-    id_chars=9,
-)
+MISTRAL_ARGS = replace(MISTRAL, name="Mistral with [ARGS]", calls=_args_calls)

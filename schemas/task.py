@@ -109,11 +109,6 @@ class Task(Struct, frozen=True, kw_only=True, tag=True, omit_defaults=True):
     """W3C trace context (`traceparent`) of the span that it belongs to; empty: nobody traces it."""
 
 
-def made_of(task: Task) -> Made:
-    """What earlier attempts have made of a task with one sequence."""
-    return task.made[0] if task.made else Made()
-
-
 class Accepted(Struct, frozen=True, kw_only=True, tag=True):
     """Answer to an offer: this instance works on the task."""
 

@@ -15,6 +15,7 @@ from actors.cli.cluster import bus_of
 from actors.cli.options import Cluster, DataDir, Json, Nats, Where
 from bus.bus import Bus
 from schemas.events import Decided, Recorded, UnknownEvent
+from schemas.unreadable import UNREADABLE
 
 SHOWN = 50
 _NOT_TOLD = frozenset({"type", "profile", "diagnostics", "incarnation"})
@@ -78,7 +79,7 @@ def _content(recorded: Recorded) -> Any:
         return event
     try:
         return msgspec.json.decode(event.raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except UNREADABLE:
         return {"type": event.type, "unreadable": event.why}
 
 
