@@ -4,17 +4,17 @@ from litestar import Litestar
 from litestar.datastructures import State
 from litestar.types import Scope
 
+from api.accounts.metrics import metrics_routes
 from api.cancel import cancel_routes
-from api.chat import chat_routes
 from api.cluster import cluster_routes
-from api.completions import completion_routes
 from api.context import Context
 from api.errors import answer_error
 from api.health import health_routes
-from api.metrics import metrics_routes
-from api.models import model_routes
+from api.openai.chat import chat_routes
+from api.openai.completions import completion_routes
+from api.openai.models import model_routes
+from api.openai.tokenize import tokenize_routes
 from api.schema import schema_routes
-from api.tokenize import tokenize_routes
 
 
 def create_app(context: Context) -> Litestar:

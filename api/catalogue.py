@@ -3,7 +3,7 @@
 from msgspec import Struct
 
 from api.errors import ApiError, unavailable, unknown_model
-from api.loss import Loss, runner_lost
+from api.requests.loss import Loss, runner_lost
 from schemas.ids import InstanceId, ModelId
 from schemas.instance import Instance
 from schemas.model import ModelCard, ModelSpec

@@ -2,11 +2,11 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
-from api.artifacts import Artifacts
 from api.generation import Generations
-from api.prompt import Prompts
-from api.requests import Requests
+from api.requests.requests import Requests
 from api.settings import ApiSettings
+from api.text.artifacts import Artifacts
+from api.text.prompt import Prompts
 from bus.bus import Bus
 from bus.signs import Signs
 from bus.tracing import Tracing

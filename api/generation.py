@@ -7,17 +7,17 @@ from time import time
 
 from msgspec import Struct
 
-from api.alignment import Shown
-from api.answer import Answer, Finish
-from api.answer_events import AnswerEvent
 from api.catalogue import Described, described, hopeless
 from api.errors import ApiError
-from api.prompt import Prompt, Prompts
-from api.request import InFlight
-from api.requests import Requests
-from api.sequence import Fresh
-from api.token_text import TokenTexts
-from api.tokenizer import ChatTokenizer
+from api.reading.events import AnswerEvent
+from api.requests.request import InFlight
+from api.requests.requests import Requests
+from api.requests.sequence import Fresh
+from api.text.alignment import Shown
+from api.text.answer import Answer, Finish
+from api.text.prompt import Prompt, Prompts
+from api.text.token_text import TokenTexts
+from api.text.tokenizer import ChatTokenizer
 from api.wish import Wish, kept_to, named
 from bus.view import View
 from schemas.chunks import FinishReason, Timings, Usage

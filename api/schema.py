@@ -8,10 +8,10 @@ from litestar.handlers import HTTPRouteHandler
 from msgspec import Struct
 
 from api.cancel import Cancelled
-from api.chat_parameters import NEUTRAL, NEUTRAL_MESSAGE, NEUTRAL_PART
 from api.cluster import ModelStatus, WishedModel
-from api.completion_parameters import NEUTRAL_COMPLETION
 from api.health import Health
+from api.openai.chat_parameters import NEUTRAL, NEUTRAL_MESSAGE, NEUTRAL_PART
+from api.openai.completion_parameters import NEUTRAL_COMPLETION
 from api.parameters import NEUTRAL_ASKED, NEUTRAL_EXTENSION, NEUTRAL_OPTION, Neutral
 from api.urgency import MAX_TIMEOUT_S, PRIORITY, TIMEOUT
 from schemas.chat import ChatCompletion, ChatCompletionChunk, ChatRequest

@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Struct
 
 from api.errors import ApiError
-from api.grammars import Named
+from api.openai.grammars import Named
 from api.urgency import urgency
 from bus.tracing import traceparent
 from schemas.chat import ChatRequest
@@ -20,7 +20,7 @@ PARAMETERS = {*ChatRequest.__struct_fields__, *CompletionRequest.__struct_fields
 
 
 class Wish(Struct, frozen=True, kw_only=True):
-    """Checked against everything but the model; `api/prompt.py` makes a task of it."""
+    """Checked against everything but the model; `api/text/prompt.py` makes a task of it."""
 
     model: ModelId
     n: int = 1

@@ -15,7 +15,7 @@ class CompletionRequest(Asked, frozen=True, forbid_unknown_fields=True, kw_only=
     """The body of `POST /v1/completions`."""
 
     prompt: str | list[str | TokenId | list[TokenId]]
-    """A text or token ids, or a list of either; `api/completion_parameters.py` refuses mixed ones."""
+    """A text or token ids, or a list of either; `api/openai/completion_parameters.py` refuses mixed ones."""
     best_of: PositiveInt | None = None
     echo: bool | None = None
     logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None

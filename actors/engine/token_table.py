@@ -99,7 +99,7 @@ def _named(text: str) -> bytes:
 
 
 def _spelling(decoder: dict[str, Any] | None) -> Spelling:
-    """The families that api/detokenizer.py knows; raises `UnknownTokens` for others."""
+    """The families that api/text/detokenizer.py knows; raises `UnknownTokens` for others."""
     steps = cast("list[dict[str, Any]]", (decoder or {}).get("decoders", [decoder or {}]))
     kinds = [step.get("type") for step in steps]
     if "ByteLevel" in kinds:

@@ -6,8 +6,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from api.chat_parameters import NEUTRAL, NEUTRAL_MESSAGE, NEUTRAL_PART
-from api.completion_parameters import NEUTRAL_COMPLETION
+from api.openai.chat_parameters import NEUTRAL, NEUTRAL_MESSAGE, NEUTRAL_PART
+from api.openai.completion_parameters import NEUTRAL_COMPLETION
 from api.parameters import NEUTRAL_ASKED, NEUTRAL_EXTENSION, NEUTRAL_OPTION
 from schemas.chat import ChatRequest, Message, Part
 from schemas.completions import CompletionRequest

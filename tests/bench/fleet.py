@@ -15,8 +15,8 @@ from statistics import fmean
 from msgspec import Struct
 
 from actors.engine.simulated_cache import SimulatedCache
-from api.prefixes import PrefixIndex
-from api.routing import Candidate, ranked
+from api.routing.costs import Candidate, ranked
+from api.routing.prefixes import PrefixIndex
 from schemas.ids import InstanceId
 from schemas.prefix import Prefixes, block_digests, join
 from schemas.task import pack_ids

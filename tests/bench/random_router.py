@@ -3,9 +3,9 @@
 import random
 from collections.abc import Iterable
 
-import api.router
+import api.routing.router
 from actors.cli import main
-from api.routing import Candidate
+from api.routing.costs import Candidate
 from schemas.ids import InstanceId
 
 
@@ -16,5 +16,5 @@ def by_chance(_prompt: int, candidates: Iterable[Candidate]) -> list[InstanceId]
 
 
 if __name__ == "__main__":
-    api.router.ranked = by_chance
+    api.routing.router.ranked = by_chance
     main()

@@ -9,12 +9,12 @@ import pytest
 from prometheus_client import Histogram
 from prometheus_client.exposition import generate_latest
 
-from api.account import Account
+from api.accounts.account import Account
+from api.accounts.metrics import Collected
+from api.accounts.tally import Tally
 from api.context import Context
-from api.metrics import Collected
-from api.request import InFlight
+from api.requests.request import InFlight
 from api.settings import ApiSettings
-from api.tally import Tally
 from bus.bus import Bus
 from schemas.chunks import Frame, Tokens
 from schemas.ids import ModelId, RequestId

@@ -10,12 +10,12 @@ from tokenizers import Tokenizer
 
 from actors.engine.factory import Wanted, make_engine
 from actors.engine.port import Engine
-from api.answer_events import CallArguments, CallBegan, Said
-from api.template import ChatTemplate
-from api.tokenizer import ChatTokenizer
-from api.tool_format import Tools
-from api.tool_grammar import NamedTool, tool_grammar
-from api.tool_reader import ToolReader
+from api.reading.events import CallArguments, CallBegan, Said
+from api.text.template import ChatTemplate
+from api.text.tokenizer import ChatTokenizer
+from api.tools.format import Tools
+from api.tools.grammar import NamedTool, tool_grammar
+from api.tools.reader import ToolReader
 from schemas.task import Made, pack_ids
 from tests.engine.running import ORIGIN, a_task, reasons, run, tokens
 from tests.models import END, TOOL_TEMPLATE, make_random_llama

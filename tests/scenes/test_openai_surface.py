@@ -16,7 +16,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionMessageParam, ChatCo
 from pydantic import BaseModel, Field
 
 from actors.engine import guide
-from tests.api.test_calls import TEMPLATE
+from tests.api.tools.test_calls import TEMPLATE
 from tests.nodes import NodeProcess, StartNode
 
 COUNT: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Count to 20"}]

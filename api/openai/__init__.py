@@ -1,0 +1,1 @@
+"""OpenAI's dialect: its routes, what they read, and what they write."""

@@ -1,0 +1,1 @@
+"""What a model's words are: thoughts, an answer, calls."""

@@ -1,0 +1,71 @@
+"""Tasks that a runner took out of the queue, and did not live to say so: they are looked for when one is lost."""
+
+import asyncio
+from asyncio import Queue, TaskGroup
+from collections.abc import Callable, Iterator, Mapping
+
+from api.requests.loss import Loss, runner_lost
+from api.requests.request import InFlight
+from bus.bus import Bus
+from bus.errors import BusAway
+from schemas.ids import ModelId, RequestId
+from schemas.instance import Instance
+from schemas.state import State
+
+GRACE_S = 2.0
+"""How long after it took a task a runner that lives may take to say so; seconds."""
+
+
+class Missing:
+    """`on_lost` is told which requests have nobody, and wait no longer."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        own: Mapping[RequestId, InFlight],
+        on_lost: Callable[[list[InFlight], Loss], None],
+    ) -> None:
+        self._bus = bus
+        self._own = own
+        self._on_lost = on_lost
+        self._deaths: Queue[ModelId] = Queue()
+
+    def note(self, before: State, state: State) -> None:
+        """Some runners may have been lost."""
+        for model in {each.spec.id for each in _lost(before, state)}:
+            if any(self._waiting(model)):
+                self._deaths.put_nowait(model)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with TaskGroup() as searches:
+            while True:
+                searches.create_task(self._search(await self._deaths.get()))
+
+    def _waiting(self, model: ModelId) -> Iterator[InFlight]:
+        for request in self._own.values():
+            if request.model == model and request.current.ticket is not None:
+                yield request
+
+    async def _search(self, model: ModelId) -> None:
+        """None is blamed: who took a task and said nothing need not be the runner that was lost."""
+        gone: list[tuple[InFlight, int]] = []
+        try:
+            for request in list(self._waiting(model)):
+                ticket, attempt = request.current.ticket, request.attempt
+                if ticket is not None and not await self._bus.queue.holds(ticket):
+                    gone.append((request, attempt))
+        except BusAway:
+            return  # what is silent after its return is noticed by the sweep
+        if gone:
+            await asyncio.sleep(GRACE_S)
+        lost = [each for each, attempt in gone if each.placement is None and each.attempt == attempt]
+        self._on_lost(lost, runner_lost("who took it out of the queue did not begin"))
+
+
+def _lost(before: State, state: State) -> Iterator[Instance]:
+    """Instances that have lost a life."""
+    for instance in before.instances.values():
+        after = state.instances.get(instance.id)
+        if after is None or after.attempt > instance.attempt or after.status == "failed" != instance.status:
+            yield instance

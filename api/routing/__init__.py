@@ -1,0 +1,1 @@
+"""Which instance a request is offered to first."""

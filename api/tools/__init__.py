@@ -1,0 +1,1 @@
+"""Calls of tools, as each family of models writes them."""
