@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from schemas.ids import InstanceId, ModelId, NodeId
-from schemas.instance import Fate, RunnerStatus, Shard
+from schemas.instance import Fate, RunnerStatus, Shard, Split
 from schemas.model import ModelCard, ModelSpec
 from schemas.node import NodeProfile, Role
 from schemas.unreadable import UNREADABLE
@@ -78,6 +78,7 @@ class InstancePlaced(Decided, frozen=True, kw_only=True, tag=True):
     instance: InstanceId
     spec: ModelSpec
     shards: tuple[Shard, ...]
+    split: Split = "whole"
 
     @property
     def entity_id(self) -> str:
@@ -92,6 +93,7 @@ class InstanceRetried(Decided, frozen=True, kw_only=True, tag=True):
     attempt: int
     shards: tuple[Shard, ...]
     why: str
+    split: Split = "whole"
 
     @property
     def entity_id(self) -> str:

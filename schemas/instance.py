@@ -8,6 +8,8 @@ from schemas.ids import InstanceId, NodeId
 from schemas.model import ModelSpec
 
 InstanceStatus = Literal["placed", "starting", "loading", "warming", "ready", "failed"]
+Split = Literal["whole", "pipeline", "tensor"]
+"""What the ranks of an instance share out: nothing (there is one), the layers, or the insides of each layer."""
 RunnerStatus = Literal["starting", "loading", "warming", "ready", "failed"]
 Fate = Literal["", "left", "killed", "fell"]
 """How a runner's process ended: told to; by SIGKILL, which may be anybody's or the system's short of memory; by
@@ -19,6 +21,8 @@ class Shard(Struct, frozen=True, kw_only=True):
 
     node: NodeId
     rank: int = 0
+    layers: tuple[int, int] | None = None
+    """First layer that it has, and the one after its last; None: all of them."""
 
 
 class Instance(Struct, frozen=True, kw_only=True):
@@ -32,6 +36,7 @@ class Instance(Struct, frozen=True, kw_only=True):
     id: InstanceId
     spec: ModelSpec
     shards: tuple[Shard, ...]
+    split: Split = "whole"
     attempt: int = 1
     status: InstanceStatus = "placed"
     reason: str = ""

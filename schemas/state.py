@@ -202,7 +202,9 @@ def _after(before: Entity | None, recorded: Recorded) -> Entity | None:
         case NodeLost() | NodeLeft():
             return _lost(before, event, recorded)
         case InstancePlaced():
-            return Instance(seq=seq, id=event.instance, spec=event.spec, shards=event.shards)
+            return Instance(
+                seq=seq, id=event.instance, spec=event.spec, shards=event.shards, split=event.split
+            )
         case InstanceRetried():
             return _retried(before, event, seq)
         case RunnerReported():
@@ -245,6 +247,7 @@ def _retried(before: Entity | None, event: InstanceRetried, seq: int) -> Entity 
         seq=seq,
         attempt=event.attempt,
         shards=event.shards,
+        split=event.split,
         status="placed",
         reason=event.why,
         diagnostics="",

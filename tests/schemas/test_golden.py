@@ -178,6 +178,13 @@ def test_json(kind: object, message: object) -> None:
     assert msgspec.json.decode(msgspec.json.encode(message)) == msgspec.json.decode(golden)
 
 
+@pytest.mark.parametrize("file", sorted(GOLDEN.glob("older/*.json")), ids=lambda file: file.stem)
+def test_what_an_older_version_wrote_is_read(file: Path) -> None:
+    """A message that has gained fields since: its older form stays in `older/`, and reads as today's with defaults."""
+    kind, message = next(pair for pair in JSON if type(pair[1]).__name__ == file.stem)
+    assert msgspec.json.decode(file.read_bytes(), type=kind) == message
+
+
 @pytest.mark.parametrize(("kind", "message"), PACKED, ids=lambda value: type(value).__name__)
 def test_packed(kind: object, message: object) -> None:
     golden = pinned(f"{type(message).__name__}.msgpack", msgspec.msgpack.encode(message))
