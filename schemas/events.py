@@ -11,11 +11,12 @@ from msgspec import Struct
 
 from schemas.ids import InstanceId, ModelId, NodeId
 from schemas.instance import Fate, RunnerStatus, Shard, Split
+from schemas.link import Link
 from schemas.model import ModelCard, ModelSpec
 from schemas.node import NodeProfile, Role
 from schemas.unreadable import UNREADABLE
 
-EntityKind = Literal["leader", "node", "model", "card", "instance", "download"]
+EntityKind = Literal["leader", "node", "model", "card", "instance", "download", "links"]
 DownloadStatus = Literal["downloading", "complete", "failed"]
 
 
@@ -208,6 +209,18 @@ class ModelDescribed(Seen, frozen=True, kw_only=True, tag=True):
         return self.model
 
 
+class LinksMeasured(Seen, frozen=True, kw_only=True, tag=True):
+    """A node has measured its ways to others; this takes the place of what it said before."""
+
+    entity = "links"
+    node: NodeId
+    links: tuple[Link, ...]
+
+    @property
+    def entity_id(self) -> str:
+        return self.node
+
+
 class UnknownEvent(Struct, frozen=True, kw_only=True):
     """An event of a newer version, or no event at all: kept as it came, changes nothing here."""
 
@@ -231,6 +244,7 @@ KnownEvent = (
     | RunnerReported
     | DownloadReported
     | ModelDescribed
+    | LinksMeasured
 )
 
 

@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Struct
 
 from schemas.events import (
+    Decided,
     DownloadReported,
     DownloadStatus,
     EntityKind,
@@ -14,6 +15,7 @@ from schemas.events import (
     InstancePlaced,
     InstanceRetried,
     LeaderElected,
+    LinksMeasured,
     ModelDescribed,
     ModelDesired,
     ModelRemoved,
@@ -26,6 +28,7 @@ from schemas.events import (
 )
 from schemas.ids import InstanceId, ModelId, NodeId
 from schemas.instance import Instance
+from schemas.link import Link
 from schemas.model import ModelCard, ModelSpec
 from schemas.node import NodeProfile, Role
 
@@ -90,7 +93,15 @@ class Download(Struct, frozen=True, kw_only=True):
     retryable: bool = True
 
 
-Entity = Leader | Node | Model | Card | Instance | Download
+class Links(Struct, frozen=True, kw_only=True):
+    """The ways from one node to others, as it measured them last."""
+
+    seq: int
+    node: NodeId
+    links: tuple[Link, ...]
+
+
+Entity = Leader | Node | Model | Card | Instance | Download | Links
 
 TABLES: Mapping[EntityKind, str] = {
     "leader": "leaders",
@@ -99,6 +110,7 @@ TABLES: Mapping[EntityKind, str] = {
     "card": "cards",
     "instance": "instances",
     "download": "downloads",
+    "links": "links",
 }
 TYPES: Mapping[EntityKind, type[Entity]] = {
     "leader": Leader,
@@ -107,6 +119,7 @@ TYPES: Mapping[EntityKind, type[Entity]] = {
     "card": Card,
     "instance": Instance,
     "download": Download,
+    "links": Links,
 }
 
 
@@ -128,6 +141,7 @@ class State(Struct, frozen=True, kw_only=True):
     cards: dict[ModelId, Card] = {}
     instances: dict[InstanceId, Instance] = {}
     downloads: dict[str, Download] = {}
+    links: dict[NodeId, Links] = {}
 
     @property
     def leader(self) -> Leader | None:
@@ -189,17 +203,17 @@ def change_of(state: State, recorded: Recorded) -> Change | None:
 
 
 def _after(before: Entity | None, recorded: Recorded) -> Entity | None:
+    return _decided(before, recorded) if isinstance(recorded.event, Decided) else _seen(before, recorded)
+
+
+def _decided(before: Entity | None, recorded: Recorded) -> Entity | None:
     seq, event = recorded.seq, recorded.event
     match event:
         case LeaderElected():
             return Leader(seq=seq, node=event.node, term=event.term)
         case ModelDesired():
             return Model(seq=seq, spec=event.spec)
-        case ModelDescribed():
-            return Card(seq=seq, model=event.model, source=event.source, card=event.card)
-        case NodeJoined():
-            return _joined(event, recorded)
-        case NodeLost() | NodeLeft():
+        case NodeLost():
             return _lost(before, event, recorded)
         case InstancePlaced():
             return Instance(
@@ -207,13 +221,28 @@ def _after(before: Entity | None, recorded: Recorded) -> Entity | None:
             )
         case InstanceRetried():
             return _retried(before, event, seq)
+        case ModelRemoved() | InstanceDeleted():
+            return None
+        case _:
+            return before
+
+
+def _seen(before: Entity | None, recorded: Recorded) -> Entity | None:
+    seq, event = recorded.seq, recorded.event
+    match event:
+        case ModelDescribed():
+            return Card(seq=seq, model=event.model, source=event.source, card=event.card)
+        case NodeJoined():
+            return _joined(event, recorded)
+        case NodeLeft():
+            return _lost(before, event, recorded)
         case RunnerReported():
             return _reported(before, event, recorded)
         case DownloadReported():
             return _downloaded(event, seq)
-        case ModelRemoved() | InstanceDeleted():
-            return None
-        case UnknownEvent():
+        case LinksMeasured():
+            return Links(seq=seq, node=event.node, links=event.links)
+        case _:
             return before
 
 

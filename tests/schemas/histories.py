@@ -9,6 +9,7 @@ from schemas.events import (
     InstancePlaced,
     InstanceRetried,
     LeaderElected,
+    LinksMeasured,
     ModelDescribed,
     ModelDesired,
     ModelRemoved,
@@ -21,6 +22,7 @@ from schemas.events import (
 )
 from schemas.ids import InstanceId, ModelId, NodeId
 from schemas.instance import Shard
+from schemas.link import Link
 from schemas.model import ModelCard, ModelSpec
 from tests.facts import profile
 
@@ -34,6 +36,9 @@ words = st.text(max_size=8)
 attempts = st.integers(1, 4)
 card = ModelCard(
     architecture="llama", parameters=1, weights_bytes=4, vocabulary=8, context=16, eos_ids=(0,), artifact="a"
+)
+links = st.builds(
+    Link, from_node=nodes, to_node=nodes, latency_s=st.floats(0, 1), bandwidth_bytes_s=st.floats(1, 1e9)
 )
 
 events: st.SearchStrategy[Event] = st.one_of(
@@ -72,6 +77,7 @@ events: st.SearchStrategy[Event] = st.one_of(
         bytes_done=st.integers(0, 9),
     ),
     st.builds(ModelDescribed, model=models, source=words, card=st.just(card)),
+    st.builds(LinksMeasured, node=nodes, links=st.lists(links, max_size=2).map(tuple)),
 )
 unknown = st.builds(UnknownEvent, type=words, raw=st.binary(max_size=4))
 

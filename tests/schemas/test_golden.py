@@ -41,6 +41,7 @@ from schemas.events import (
     InstanceRetried,
     KnownEvent,
     LeaderElected,
+    LinksMeasured,
     ModelDescribed,
     ModelDesired,
     ModelRemoved,
@@ -50,11 +51,12 @@ from schemas.events import (
 )
 from schemas.ids import ApiId, InstanceId, ModelId, NodeId, RequestId
 from schemas.instance import Instance, Shard
+from schemas.link import Link
 from schemas.model import ModelCard, ModelSpec, SimulatedSpeed
 from schemas.node import Beat, Pulse
 from schemas.prefix import Prefixes
 from schemas.refused import Refused
-from schemas.state import Card, Download, Leader, Model, Node
+from schemas.state import Card, Download, Leader, Links, Model, Node
 from schemas.task import Accepted, Cancel, OfferAnswer, Sampling, Task, pack_ids
 from tests.facts import joined, profile
 
@@ -71,6 +73,7 @@ CARD = ModelCard(
     artifact="a",
 )
 SHARDS = (Shard(node=NODE),)
+LINK = Link(from_node=NODE, to_node=NodeId("n2"), latency_s=0.001, bandwidth_bytes_s=1e9, address="10.0.0.2")
 
 JSON: list[tuple[object, object]] = [
     (KnownEvent, LeaderElected(node=NODE, term=7)),
@@ -88,6 +91,7 @@ JSON: list[tuple[object, object]] = [
     ),
     (KnownEvent, DownloadReported(node=NODE, model=MODEL, source="hf:x", status="downloading", bytes_done=1)),
     (KnownEvent, ModelDescribed(model=MODEL, source="hf:x", card=CARD)),
+    (KnownEvent, LinksMeasured(node=NODE, links=(LINK,))),
     (MasterCommand, LoadModel(spec=SPEC)),
     (MasterCommand, UnloadModel(model=MODEL)),
     (MasterCommand, RestartInstance(instance=INSTANCE)),
@@ -124,6 +128,7 @@ JSON: list[tuple[object, object]] = [
     (Card, Card(seq=1, model=MODEL, source="hf:x", card=CARD)),
     (Instance, Instance(seq=1, id=INSTANCE, spec=SPEC, shards=SHARDS)),
     (Download, Download(seq=1, node=NODE, model=MODEL, source="hf:x", status="complete", path="/m")),
+    (Links, Links(seq=1, node=NODE, links=(LINK,))),
 ]
 PACKED: list[tuple[object, object]] = [
     (
