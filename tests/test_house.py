@@ -29,6 +29,8 @@ MAY_IMPORT = {
 }
 DOORS = {
     "nats": ("bus/",),
+    "zeroconf": ("bus/",),
+    "cryptography": ("bus/",),
     "litestar": ("api/",),
     "uvicorn": ("api/",),
     "prometheus_client": ("api/",),
