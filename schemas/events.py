@@ -72,6 +72,21 @@ class ModelRemoved(Decided, frozen=True, kw_only=True, tag=True):
         return self.model
 
 
+class ModelUnplaced(Decided, frozen=True, kw_only=True, tag=True):
+    """A model that is wanted has no place; said again only when the reason is another one."""
+
+    entity = "model"
+    model: ModelId
+    reason: str
+    """Empty: it has a place again."""
+    missing_bytes: int = 0
+    """Memory that would have to be free besides; 0: memory is not what is missing."""
+
+    @property
+    def entity_id(self) -> str:
+        return self.model
+
+
 class InstancePlaced(Decided, frozen=True, kw_only=True, tag=True):
     """A copy of a model was given its nodes."""
 
@@ -235,6 +250,7 @@ KnownEvent = (
     LeaderElected
     | ModelDesired
     | ModelRemoved
+    | ModelUnplaced
     | InstancePlaced
     | InstanceRetried
     | InstanceDeleted

@@ -7,6 +7,10 @@ from msgspec import Meta, Struct
 from schemas.ids import ModelId, NodeId
 
 EngineName = Literal["mlx", "simulated"]
+Strategy = Literal["auto", "whole", "pipeline", "tensor"]
+"""How a copy may be spread: `auto` is whole where it fits somewhere, else the fastest split."""
+Objective = Literal["latency", "throughput"]
+"""What a split is chosen for: the time for a token of one sequence, or tokens a second with all slots taken."""
 Positive = Annotated[float, Meta(gt=0)]
 
 
@@ -19,6 +23,14 @@ class SimulatedSpeed(Struct, frozen=True, kw_only=True):
     slots: Annotated[int, Meta(ge=1, le=4096)] = 64
     cache_tokens: Annotated[int, Meta(ge=0, le=1 << 24)] = 0
     """Most tokens of prefixes that it pretends to keep; 0: none."""
+
+
+class Share(Struct, frozen=True, kw_only=True):
+    """One node's part in a split that somebody made by hand."""
+
+    node: NodeId
+    layers: tuple[int, int] | None = None
+    """First layer that it has, and the one after its last; None: as it suits (pipeline), or a part of each (tensor)."""
 
 
 class ModelSpec(Struct, frozen=True, kw_only=True):
@@ -40,6 +52,14 @@ class ModelSpec(Struct, frozen=True, kw_only=True):
     cache_bytes: Annotated[int, Meta(ge=0)] | None = None
     """Most memory of an instance for prefixes that are kept; None: what suits the node, 0: keep none."""
     simulated: SimulatedSpeed | None = None
+    strategy: Strategy = "auto"
+    min_nodes: Annotated[int, Meta(ge=1, le=64)] = 1
+    """Fewest nodes that a copy is spread over."""
+    exclude: tuple[NodeId, ...] = ()
+    """Nodes that carry nothing of it."""
+    split: Annotated[tuple[Share, ...], Meta(max_length=64)] = ()
+    """A split by hand: the nodes in the order of the layers; empty: placement decides."""
+    objective: Objective = "latency"
 
 
 class ModelCard(Struct, frozen=True, kw_only=True):
@@ -55,3 +75,17 @@ class ModelCard(Struct, frozen=True, kw_only=True):
     eos_ids: tuple[int, ...]
     artifact: str
     """Name of the object in `troupe_artifacts` that holds tokenizer, template and configuration."""
+    layer_bytes: tuple[int, ...] = ()
+    """Weights of each layer; empty: nobody has counted them."""
+    outer_bytes: int = 0
+    """Weights outside of the layers, which every rank of a pipeline has: embedding, head, norms."""
+    head_bytes: int = 0
+    """Of these, what each token is multiplied with to get logits."""
+    read_share: float = 1.0
+    """Part of a layer's weights that one token needs: less than 1 for mixtures of experts."""
+    hidden: int = 0
+    """Numbers that go from one layer to the next for each token."""
+    heads: int = 0
+    kv_heads: int = 0
+    cache_bytes: int = 0
+    """Keys and values of one token in one layer."""

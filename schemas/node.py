@@ -23,6 +23,10 @@ class NodeProfile(Struct, frozen=True, kw_only=True):
     accelerator_memory_bytes: int = 0
     memory_bandwidth_bytes_s: float = 0.0
     """Measured by copying, bytes a second."""
+    flop_s: float = 0.0
+    """Floating-point operations a second of the engine's device in a product of matrices; 0: not measured."""
+    read_bytes_s: float = 0.0
+    """Weights that the engine's device goes through in a second, vector times matrix; 0: not measured."""
     blas: str = ""
     """The BLAS library that MLX computes with on this machine's CPU."""
 

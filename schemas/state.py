@@ -19,6 +19,7 @@ from schemas.events import (
     ModelDescribed,
     ModelDesired,
     ModelRemoved,
+    ModelUnplaced,
     NodeJoined,
     NodeLeft,
     NodeLost,
@@ -67,6 +68,10 @@ class Model(Struct, frozen=True, kw_only=True):
 
     seq: int
     spec: ModelSpec
+    unplaced: str = ""
+    """Why a copy of it has no place; empty while nothing is missing."""
+    missing_bytes: int = 0
+    """Memory that would have to be free besides."""
 
 
 class Card(Struct, frozen=True, kw_only=True):
@@ -213,6 +218,8 @@ def _decided(before: Entity | None, recorded: Recorded) -> Entity | None:
             return Leader(seq=seq, node=event.node, term=event.term)
         case ModelDesired():
             return Model(seq=seq, spec=event.spec)
+        case ModelUnplaced():
+            return _unplaced(before, event, seq)
         case NodeLost():
             return _lost(before, event, recorded)
         case InstancePlaced():
@@ -244,6 +251,12 @@ def _seen(before: Entity | None, recorded: Recorded) -> Entity | None:
             return Links(seq=seq, node=event.node, links=event.links)
         case _:
             return before
+
+
+def _unplaced(before: Entity | None, event: ModelUnplaced, seq: int) -> Entity | None:
+    if not isinstance(before, Model):
+        return before
+    return msgspec.structs.replace(before, seq=seq, unplaced=event.reason, missing_bytes=event.missing_bytes)
 
 
 def _joined(event: NodeJoined, recorded: Recorded) -> Node:
