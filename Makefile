@@ -46,7 +46,7 @@ dev: $(STAMP_DEV) ## install what the checks need too
 
 .PHONY: test
 test: lint $(TOOLS)/bin/nats ## every check: ruff, pyright, pytest
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile $(TESTS)
 
 .PHONY: lint
 lint: $(STAMP_DEV) ## ruff and pyright
