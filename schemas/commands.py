@@ -3,6 +3,7 @@
 from msgspec import Struct
 
 from schemas.ids import InstanceId, ModelId, NodeId
+from schemas.manifest import Manifest
 from schemas.model import ModelSpec
 from schemas.refused import Refused
 
@@ -31,6 +32,38 @@ class StopNode(Struct, frozen=True, kw_only=True, tag=True):
     node: NodeId
 
 
+class FindFiles(Struct, frozen=True, kw_only=True, tag=True):
+    """To a node's downloader: where can the files of this source be fetched from you?"""
+
+    source: str
+
+
+class PullModel(Struct, frozen=True, kw_only=True, tag=True):
+    """To a node's downloader: bring these files, though nothing here serves them yet."""
+
+    model: ModelId
+    source: str
+    verify: bool = False
+    """Read every byte that is here, and bring again what is not what it was."""
+
+
+class RemoveModel(Struct, frozen=True, kw_only=True, tag=True):
+    """To a node's downloader: delete the files of this model; refused while something here needs them."""
+
+    model: ModelId
+    source: str
+
+
+class FilesFound(Struct, frozen=True, kw_only=True, tag=True):
+    """Where a node serves model files to the others, and what it has of the source that was asked for."""
+
+    urls: tuple[str, ...]
+    token: str
+    manifest: Manifest | None = None
+    """None: it has nothing of it."""
+
+
+FilesCommand = FindFiles | PullModel | RemoveModel
 MasterCommand = LoadModel | UnloadModel | RestartInstance
 NodeCommand = StopNode
 
@@ -42,3 +75,4 @@ class Done(Struct, frozen=True, kw_only=True, tag=True):
 
 
 Answer = Done | Refused
+FilesAnswer = FilesFound | Done | Refused

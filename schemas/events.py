@@ -17,7 +17,7 @@ from schemas.node import NodeProfile, Role
 from schemas.unreadable import UNREADABLE
 
 EntityKind = Literal["leader", "node", "model", "card", "instance", "download", "links"]
-DownloadStatus = Literal["downloading", "complete", "failed"]
+DownloadStatus = Literal["downloading", "complete", "failed", "removed"]
 
 
 class Event(Struct, frozen=True, kw_only=True):
@@ -205,6 +205,12 @@ class DownloadReported(Seen, frozen=True, kw_only=True, tag=True):
     """Folder on that node that holds the model's files, once complete."""
     reason: str = ""
     retryable: bool = True
+    layers: tuple[tuple[int, int], ...] | None = None
+    """Of which layers the weights are, or are to be, there: first, and after the last; None: of all."""
+    bytes_outside: int = 0
+    """What this download has brought from its source, since the node's process began."""
+    bytes_peers: int = 0
+    """What it has brought from other nodes of the cluster instead."""
 
     @property
     def entity_id(self) -> str:

@@ -96,6 +96,16 @@ class Download(Struct, frozen=True, kw_only=True):
     path: str = ""
     reason: str = ""
     retryable: bool = True
+    layers: tuple[tuple[int, int], ...] | None = None
+    """Of which layers the weights are, or are to be, there; None: of all."""
+    bytes_outside: int = 0
+    bytes_peers: int = 0
+
+    def covers(self, layers: tuple[int, int] | None) -> bool:
+        """Whether a shard with these layers finds its weights here."""
+        if self.layers is None or layers is None:
+            return self.layers is None
+        return any(first <= layers[0] and layers[1] <= end for first, end in self.layers)
 
 
 class Links(Struct, frozen=True, kw_only=True):
@@ -246,7 +256,7 @@ def _seen(before: Entity | None, recorded: Recorded) -> Entity | None:
         case RunnerReported():
             return _reported(before, event, recorded)
         case DownloadReported():
-            return _downloaded(event, seq)
+            return None if event.status == "removed" else _downloaded(event, seq)
         case LinksMeasured():
             return Links(seq=seq, node=event.node, links=event.links)
         case _:
@@ -342,4 +352,7 @@ def _downloaded(event: DownloadReported, seq: int) -> Download:
         path=event.path,
         reason=event.reason,
         retryable=event.retryable,
+        layers=event.layers,
+        bytes_outside=event.bytes_outside,
+        bytes_peers=event.bytes_peers,
     )

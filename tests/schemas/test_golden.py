@@ -27,9 +27,15 @@ from schemas.chunks import (
 from schemas.commands import (
     Answer,
     Done,
+    FilesAnswer,
+    FilesCommand,
+    FilesFound,
+    FindFiles,
     LoadModel,
     MasterCommand,
     NodeCommand,
+    PullModel,
+    RemoveModel,
     RestartInstance,
     StopNode,
     UnloadModel,
@@ -53,6 +59,7 @@ from schemas.events import (
 from schemas.ids import ApiId, InstanceId, ModelId, NodeId, RequestId
 from schemas.instance import Instance, Shard
 from schemas.link import Link
+from schemas.manifest import ListedFile, Manifest
 from schemas.model import ModelCard, ModelSpec, SimulatedSpeed
 from schemas.node import Beat, Pulse
 from schemas.prefix import Prefixes
@@ -98,6 +105,17 @@ JSON: list[tuple[object, object]] = [
     (MasterCommand, UnloadModel(model=MODEL)),
     (MasterCommand, RestartInstance(instance=INSTANCE)),
     (NodeCommand, StopNode(node=NodeId("n1"))),
+    (FilesCommand, FindFiles(source="hf:x")),
+    (FilesCommand, PullModel(model=MODEL, source="hf:x", verify=True)),
+    (FilesCommand, RemoveModel(model=MODEL, source="hf:x")),
+    (
+        FilesAnswer,
+        FilesFound(
+            urls=("http://10.0.0.2:4000",),
+            token="t",
+            manifest=Manifest("c0ffee", (ListedFile("config.json", 2, blob="b"),)),
+        ),
+    ),
     (Answer, Done(seq=3)),
     (Answer, Refused("not_found", "there is no model x")),
     (Cancel, Cancel(request=REQUEST, attempt=1)),
