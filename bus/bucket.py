@@ -2,12 +2,17 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from typing import cast
 
 import msgspec
 from msgspec import Struct
+from nats.errors import ConnectionClosedError
+from nats.errors import TimeoutError as NatsTimeout
+from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
 
 from bus.append import EXPECTED_SEQUENCE, append
 from bus.connection import Connection
+from bus.errors import BusAway
 from bus.reader import Mark, Reader, Stored
 
 OPERATION = "KV-Operation"
@@ -36,9 +41,26 @@ class Bucket:
         self._stream = f"KV_{name}"
         self._prefix = f"$KV.{name}."
 
-    async def put(self, key: str, value: Struct, revision: int | None = None) -> int:
-        """Set a key and return its revision; `Fenced` when its last revision is not `revision`, if given."""
-        return await self._publish(key, msgspec.json.encode(value), {}, revision)
+    async def get(self, key: str) -> Entry:
+        """The last word on `key`; a key that never was has the revision 0."""
+        try:
+            found = await self._connection.jetstream.get_last_msg(self._stream, self._prefix + key)
+        except NotFoundError:
+            return Entry(key, None, 0)
+        except (NatsTimeout, ConnectionClosedError, NoStreamResponseError, APIError) as failure:
+            raise BusAway(f"the bus is away: {self._prefix}{key} cannot be read") from failure
+        headers = cast("dict[str, str]", found.headers or {})  # pyright: ignore[reportUnknownMemberType]  # untyped in nats-py
+        return entry_of(Stored(found.subject or "", found.data or b"", headers, found.seq or 0, 0.0))
+
+    async def put(
+        self, key: str, value: Struct, revision: int | None = None, ttl_s: int | None = None
+    ) -> int:
+        """Set a key and return its revision; `Fenced` when its last revision is not `revision`, if given.
+
+        `ttl_s` ends it by itself, in a bucket that knows of that.
+        """
+        headers = {} if ttl_s is None else {"Nats-TTL": f"{ttl_s}s"}
+        return await self._publish(key, msgspec.json.encode(value), headers, revision)
 
     async def delete(self, key: str, revision: int | None = None) -> int:
         """Delete a key, leaving a marker that watchers see; `revision` as with `put`."""

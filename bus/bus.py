@@ -11,9 +11,11 @@ from nats.aio.msg import Msg
 from nats.errors import ConnectionClosedError, OutboundBufferLimitError
 from nats.errors import Error as NatsError
 
+from bus.address import public
 from bus.audits import Audits
 from bus.blobs import Blobs
-from bus.connection import Connection, public
+from bus.claims import Claims
+from bus.connection import Connection
 from bus.errors import BusAway
 from bus.lease import Leases
 from bus.log import Log
@@ -49,6 +51,7 @@ class Bus:
         self.snapshots = Snapshots(connection, cluster)
         self.queue = WorkQueue(connection, cluster)
         self.audits = Audits(connection, cluster)
+        self.claims = Claims(connection, cluster)
         self.artifacts = Blobs(connection, names.artifacts)
         self.payloads = Blobs(connection, names.payloads)
         self._noted: set[str] = set()

@@ -5,19 +5,14 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from math import ceil
-from typing import cast
 
 import msgspec
 from msgspec import Struct
-from nats.errors import ConnectionClosedError
-from nats.errors import TimeoutError as NatsTimeout
-from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
 
 from bus.append import EXPECTED_SEQUENCE, append
-from bus.bucket import Bucket, Entry, entry_of
+from bus.bucket import Bucket, Entry
 from bus.connection import Connection
-from bus.errors import BusAway, Fenced, LeaseLost, NotStored
-from bus.reader import Stored
+from bus.errors import Fenced, LeaseLost, NotStored
 from bus.streams import Streams
 from schemas.ids import NodeId
 from schemas.unreadable import UNREADABLE
@@ -81,7 +76,7 @@ class Leases:
 
     async def acquire(self, key: str, holder: Holder) -> Lease:
         """Take a free lease; raises `LeaseLost` when somebody holds it or was quicker."""
-        current = await self._current(key)
+        current = await self._bucket.get(key)
         if current.value is not None and not _same_node(current.value, holder):
             raise LeaseLost(f"the lease {key} is held by {current.value.decode()}")
         sent_at = time.monotonic()
@@ -91,29 +86,17 @@ class Leases:
     async def holder(self, key: str) -> Holder | None:
         """Who holds a lease at this moment."""
         held: dict[str, Holder] = {}
-        _note(held, await self._current(key))
+        _note(held, await self._bucket.get(key))
         return held.get(key)
 
     async def has_twin(self, key: str, holder: Holder) -> bool:
         """Whether another life of `holder` renews this lease now; a dead one's is looked at for half a TTL."""
-        before = await self._current(key)
+        before = await self._bucket.get(key)
         if not before.value or before.value == msgspec.json.encode(holder):
             return False
         await asyncio.sleep(self.ttl_s / 2)
-        after = await self._current(key)
+        after = await self._bucket.get(key)
         return after.value == before.value and after.revision != before.revision
-
-    async def _current(self, key: str) -> Entry:
-        try:
-            found = await self._connection.jetstream.get_last_msg(
-                f"KV_{self._name}", f"$KV.{self._name}.{key}"
-            )
-        except NotFoundError:
-            return Entry(key, None, 0)
-        except (NatsTimeout, ConnectionClosedError, NoStreamResponseError, APIError) as failure:
-            raise BusAway(f"the bus is away: the lease {key} cannot be read") from failure
-        headers = cast("dict[str, str]", found.headers or {})  # pyright: ignore[reportUnknownMemberType]  # untyped in nats-py
-        return entry_of(Stored(found.subject or "", found.data or b"", headers, found.seq or 0, 0.0))
 
     async def write(self, key: str, holder: Holder, revision: int) -> int:
         """Set the key if its revision is still `revision`; returns the new one."""

@@ -33,6 +33,7 @@ class StreamLimits(Struct, frozen=True, kw_only=True):
     chunk_age_s: float = 120.0
     audit_bytes: int = 256 * MIB
     audit_age_s: float = 90 * 24 * 3600.0
+    fetches_age_s: float = 7 * 24 * 3600.0
     payload_bytes: int = 512 * MIB
     payload_age_s: float = 3600.0
     replicas: int = 1
@@ -77,6 +78,11 @@ class Streams(Struct, frozen=True):
     def models(self) -> str:
         """Bucket `troupe_models`: the catalogue of wished-for models."""
         return f"{self.cluster}_models"
+
+    @property
+    def fetches(self) -> str:
+        """Bucket `troupe_fetches`: which node brings which piece of a model from outside."""
+        return f"{self.cluster}_fetches"
 
     @property
     def artifacts(self) -> str:
@@ -138,6 +144,13 @@ def configurations(cluster: str, limits: StreamLimits) -> list[StreamConfig]:
         _bucket(names.leases, limits, allow_msg_ttl=True, subject_delete_marker_ttl=MARKER_TTL_S),
         _bucket(names.state, limits),
         _bucket(names.models, limits),
+        _bucket(
+            names.fetches,
+            limits,
+            max_age=limits.fetches_age_s,
+            allow_msg_ttl=True,
+            subject_delete_marker_ttl=MARKER_TTL_S,
+        ),
         _object_store(names.artifacts, limits),
         _object_store(names.payloads, limits, max_age=limits.payload_age_s, max_bytes=limits.payload_bytes),
     ]

@@ -72,6 +72,10 @@ class Subjects(Struct, frozen=True):
         """`troupe.cmd.node.{node}`: one node process."""
         return f"{self.cluster}.cmd.node.{token(node)}"
 
+    def files(self, node: NodeId) -> str:
+        """`troupe.cmd.files.{node}`: the downloader of one node."""
+        return f"{self.cluster}.cmd.files.{token(node)}"
+
     # Tasks, chunks and cancels: MessagePack (cancels are JSON).
 
     @property
