@@ -20,6 +20,7 @@ from bus.errors import BusAway
 from bus.lease import Leases
 from bus.log import Log
 from bus.queue import WorkQueue
+from bus.shared_secret import SharedSecrets
 from bus.snapshots import Snapshots
 from bus.streams import StreamLimits, Streams, make_streams
 from bus.subjects import Subjects
@@ -54,6 +55,7 @@ class Bus:
         self.claims = Claims(connection, cluster)
         self.artifacts = Blobs(connection, names.artifacts)
         self.payloads = Blobs(connection, names.payloads)
+        self.secrets = SharedSecrets(connection, cluster)
         self._noted: set[str] = set()
 
     @classmethod

@@ -80,6 +80,11 @@ class Streams(Struct, frozen=True):
         return f"{self.cluster}_models"
 
     @property
+    def secrets(self) -> str:
+        """Bucket `troupe_secrets`: what the API actors of a cluster share, and nobody else is told."""
+        return f"{self.cluster}_secrets"
+
+    @property
     def fetches(self) -> str:
         """Bucket `troupe_fetches`: which node brings which piece of a model from outside."""
         return f"{self.cluster}_fetches"
@@ -144,6 +149,7 @@ def configurations(cluster: str, limits: StreamLimits) -> list[StreamConfig]:
         _bucket(names.leases, limits, allow_msg_ttl=True, subject_delete_marker_ttl=MARKER_TTL_S),
         _bucket(names.state, limits),
         _bucket(names.models, limits),
+        _bucket(names.secrets, limits),
         _bucket(
             names.fetches,
             limits,
