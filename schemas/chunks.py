@@ -37,6 +37,14 @@ class Prefilled(Struct, frozen=True, array_like=True, tag="P"):
     total: int
 
 
+class Searched(Struct, frozen=True, array_like=True, tag="B"):
+    """A beam search is so many tokens deep: a sign of life before its sequences are known."""
+
+    request: RequestId
+    attempt: int
+    depth: int
+
+
 class TokenLogprobs(Struct, frozen=True, array_like=True):
     """Natural-log probability of a chosen token and of the likeliest alternatives."""
 
@@ -101,5 +109,5 @@ class Failed(Struct, frozen=True, array_like=True, tag="F"):
     reason: str
 
 
-Chunk = Started | Prefilled | Tokens | SequenceEnded | Ended | Failed
+Chunk = Started | Prefilled | Searched | Tokens | SequenceEnded | Ended | Failed
 Frame = list[Chunk]

@@ -63,6 +63,21 @@ class Grammar(Struct, frozen=True, kw_only=True):
     source: str
 
 
+class Beams(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A search for the likeliest sequences in the place of draws; of `width` that are followed the `n` best are the answer.
+
+    A sequence's score is the sum of its tokens' log-probabilities / (their number ** `length_penalty`).
+    """
+
+    width: int
+    length_penalty: float = 1.0
+    early_stopping: bool | Literal["never"] = False
+    """When `width` sequences are complete: true ends the search; false goes on while what is followed has a better
+    score by now; "never" while it can come to have one."""
+    stops: tuple[str, ...] = ()
+    """Texts that complete a sequence."""
+
+
 class Made(Struct, frozen=True, array_like=True):
     """What earlier attempts have made of one sequence: u32 ids, and why it is complete if it is."""
 
@@ -107,6 +122,13 @@ class Task(Struct, frozen=True, kw_only=True, tag=True, omit_defaults=True):
     """Unix time after which nobody waits for the answer any more; 0: none."""
     trace: str = ""
     """W3C trace context (`traceparent`) of the span that it belongs to; empty: nobody traces it."""
+    beams: Beams | None = None
+    """How to search; None: tokens are drawn, as `sampling` says."""
+
+    @property
+    def seats(self) -> int:
+        """Sequences that an engine follows at once."""
+        return max(self.n, self.beams.width) if self.beams else self.n
 
 
 class Accepted(Struct, frozen=True, kw_only=True, tag=True):

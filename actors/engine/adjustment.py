@@ -32,6 +32,10 @@ class Adjustment:
 
     def of(self, logits: mx.array) -> mx.array:
         """[rows, vocabulary] float32."""
+        return self.barred(self.weighed(logits))
+
+    def weighed(self, logits: mx.array) -> mx.array:
+        """With biases and penalties; [rows, vocabulary] float32."""
         logits = logits.astype(mx.float32)
         if self._bias is not None:
             logits = logits + self._bias
@@ -40,6 +44,10 @@ class Adjustment:
             logits = mx.where(self._seen > 0, repeated, logits)
         if self._counts is not None:
             logits = logits - self._frequency * self._counts - self._presence * (self._counts > 0)
+        return logits
+
+    def barred(self, logits: mx.array) -> mx.array:
+        """-inf for what must not come."""
         if self._banned is not None:
             early = mx.array([[row.drawn < row.min_tokens] for row in self._rows])
             logits = mx.where(early & (self._banned > 0), -mx.inf, logits)

@@ -40,6 +40,15 @@ class Answer:
     def over(self) -> bool:
         return not self.open
 
+    @property
+    def seats(self) -> int:
+        """Sequences that are followed at once, at most."""
+        return self.task.seats if self.task.beams else len(self.open)
+
+    @property
+    def begun(self) -> bool:
+        return self._began > 0
+
     def is_of(self, request: RequestId, attempt: int) -> bool:
         """Attempt 0 means any."""
         return self.task.request == request and attempt in (0, self.task.attempt)

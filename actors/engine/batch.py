@@ -32,6 +32,10 @@ class Batch(Protocol):
         """Only these seats, which move together."""
         ...
 
+    def copy(self, sources: Sequence[int], targets: Sequence[int]) -> None:
+        """The rows in the seats `targets` become what those in `sources` were, all at once."""
+        ...
+
     def leave(self, seat: int) -> None:
         """Nobody listens to this seat any more; it stays until it is put or not kept."""
         ...

@@ -8,6 +8,8 @@ from msgspec import Struct
 
 from actors.engine.arrays import evaluate, integers, start
 from actors.engine.batch import Batch, Cache
+from actors.engine.beam import Beam
+from actors.engine.beam_search import BeamSearch, Move, Weighed
 from actors.engine.failure import REQUEST_ERRORS, failure
 from actors.engine.logprobs import Details, describe, read
 from actors.engine.prefix_cache import PrefixCache
@@ -29,6 +31,8 @@ class Drawn(Struct, frozen=True):
     rows: list[Row | None]
     tokens: mx.array
     details: Details | None
+    weighed: list[Weighed]
+    """What has come of the searches among them."""
 
 
 class Decoding:
@@ -44,6 +48,9 @@ class Decoding:
         self._prefixes = prefixes
         self._rows: list[Row | None] = []
         self._sampler: Sampler | None = None
+        self._single: list[Row | None] = []
+        """The rows that are drawn for, by their seats; not those of searches."""
+        self._searches: list[BeamSearch] = []
         self._drawn: Drawn | None = None
         self._soiled = False
         self._out: list[Chunk] = []
@@ -97,6 +104,8 @@ class Decoding:
         """Its conversation, for the next turn; of several answers to one prompt the first."""
         if self._prefixes is None or not self._prefixes.max_bytes or row.answer.failed or row.index:
             return
+        if isinstance(row, Beam):  # its prompt is kept, and what was searched ends nowhere in particular
+            return
         cache = self._batch.extract(seat)
         self._prefixes.keep(row.ids[: cache[0].offset], cache)
 
@@ -116,16 +125,27 @@ class Decoding:
     def _draw(self, tokens: mx.array) -> list[Chunk]:
         chunks = [chunk for row in self.rows if row.constraint for chunk in self._allow(row)]
         if self._sampler is None:
-            self._sampler = Sampler(self._rows, self._vocabulary)
+            self._sampler = self._sort_out()
         best, logits = self._batch.step(tokens)
         drawn = self._sampler.draw(logits, best)
-        self._drawn = Drawn(list(self._rows), drawn, describe(self._rows, logits, drawn))
+        weighed = [search.weigh(logits[self._seats(search.beams)]) for search in self._searches]
+        self._drawn = Drawn(list(self._rows), drawn, describe(self._single, logits, drawn), weighed)
         for row in self._rows:
             if row is not None:
                 row.drawn += 1
         if self._ahead:
             start(drawn)
         return chunks
+
+    def _sort_out(self) -> Sampler:
+        """Who is drawn for, and who is searched for."""
+        beams = [row for row in self.rows if isinstance(row, Beam)]
+        self._searches = list(dict.fromkeys(beam.search for beam in beams if not beam.over))
+        self._single = [None if isinstance(row, Beam) else row for row in self._rows] if beams else self._rows
+        return Sampler(self._single, self._vocabulary)
+
+    def _seats(self, beams: Sequence[Beam]) -> mx.array:
+        return mx.array([self._rows.index(beam) for beam in beams])
 
     def _allow(self, row: Row) -> list[Chunk]:
         try:
@@ -138,15 +158,44 @@ class Decoding:
         """The tokens that were drawn; a step ahead of them is begun before, if no row must see them first."""
         drawn, self._drawn = self._drawn, None
         assert drawn is not None
-        if go_on and not any(row is None or row.over or row.constraint for row in self._rows):
+        must_see = bool(self._searches) or any(
+            row is None or row.over or row.constraint for row in self._rows
+        )
+        if go_on and not must_see:
             self._draw(mx.minimum(drawn.tokens, self._vocabulary - 1))
-        evaluate(drawn.tokens, drawn.details.arrays if drawn.details else ())
+        evaluate(
+            drawn.tokens,
+            drawn.details.arrays if drawn.details else (),
+            [each.arrays for each in drawn.weighed],
+        )
         details = read(drawn.details)
         chunks: list[Chunk] = []
         for seat, (row, token) in enumerate(zip(drawn.rows, integers(drawn.tokens), strict=True)):
             if row is not None and not row.over:
                 chunks += self._take(row, token, details.get(seat))
+        for weighed in drawn.weighed:
+            if not weighed.search.answer.over:
+                chunks += self._search(weighed)
         return chunks
+
+    def _search(self, weighed: Weighed) -> list[Chunk]:
+        """The beams become what is worth following, and their caches with them."""
+        try:
+            chunks, moves = weighed.search.advance(weighed, self._vocabulary)
+        except REQUEST_ERRORS as error:
+            return weighed.search.answer.fail(*failure(error))
+        if moves:
+            self._move(moves)
+        return chunks
+
+    def _move(self, moves: list[Move]) -> None:
+        seat = self._rows.index
+        old = [(seat(source), seat(target)) for source, target in moves if target in self._rows]
+        new = [(seat(source), target) for source, target in moves if target not in self._rows]
+        caches = {source: self._batch.extract(source) for source in {source for source, _ in new}}
+        if old:
+            self._batch.copy([source for source, _ in old], [target for _, target in old])
+        self._seat([Joining(target, caches[source]) for source, target in new])
 
     def _take(self, row: Row, token: int, details: TokenLogprobs | None) -> list[Chunk]:
         if token == self._vocabulary:
@@ -159,10 +208,11 @@ class Decoding:
 
     def give_up(self, joining: Sequence[Joining]) -> tuple[list[Row], list[Chunk]]:
         """The step failed, and the arrays may be gone: the rows that were in it, and the chunks that it had made."""
-        rows = list(dict.fromkeys([*self.rows, *(each.row for each in joining)]))
+        rows = list(dict.fromkeys(row.root for row in [*self.rows, *(each.row for each in joining)]))
         self.clear()
         return [row for row in rows if not row.over], self._out
 
     def clear(self) -> None:
         self._batch.keep([])
         self._rows, self._sampler, self._drawn, self._soiled = [], None, None, False
+        self._searches = []

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from itertools import chain
 
-from schemas.task import Sampling, Task
+from schemas.task import Beams, Sampling, Task
 
 MAX_LOGPROBS = 100
 
@@ -32,6 +32,8 @@ def _wrong_counts(task: Task, prompt: list[int], context: int | None, slots: int
         yield f"n is {task.n}, and must be at least 1"
     if task.n > slots:
         yield f"n is {task.n}, and this instance makes {slots} sequences at once"
+    if task.beams is not None:
+        yield from _wrong_beams(task, task.beams, slots)
     if task.made and len(task.made) != task.n:
         yield f"n is {task.n}, and {len(task.made)} sequences were made before"
     if not prompt:
@@ -45,6 +47,17 @@ def _wrong_counts(task: Task, prompt: list[int], context: int | None, slots: int
             f"{len(prompt)} tokens of prompt and {task.max_tokens} of answer are more than the context "
             f"of {context} tokens"
         )
+
+
+def _wrong_beams(task: Task, beams: Beams, slots: int) -> Iterator[str]:
+    if beams.width < task.n:
+        yield f"beam_width is {beams.width}, and must be at least n, which is {task.n}"
+    if beams.width > slots:
+        yield f"beam_width is {beams.width}, and this instance makes {slots} sequences at once"
+    if task.sampling.temperature:
+        yield f"temperature is {task.sampling.temperature}, and must be 0 in a beam search"
+    if not math.isfinite(beams.length_penalty):
+        yield f"length_penalty is {beams.length_penalty}, and must be a finite number"
 
 
 def _wrong_ids(lists: list[list[int]], vocabulary: int) -> Iterator[str]:

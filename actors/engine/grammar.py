@@ -51,6 +51,20 @@ class Grammars:
         with suppress(GrammarError):  # it is the request's to hear of it
             _ = self._tokens
 
+    def require_spelling(self, name: str) -> None:
+        """Raises `GrammarError` unless tokens can be spelt, which the parameter called `name` needs."""
+        try:
+            _ = self._tokens
+        except GrammarError as error:
+            raise GrammarError(f"{name} cannot be kept to here: {error}") from error
+
+    def spell(self, token: int) -> bytes:
+        """What a token adds to a text: a control token nothing."""
+        table, _ = self._tokens
+        if token >= table.vocab_size or table.is_special_token(token):
+            return b""
+        return table.decode_bytes([token])
+
     @cached_property
     def _tokens(self) -> tuple[LLTokenizer, int]:
         try:
@@ -98,6 +112,9 @@ class Constraint:
         for token in (*self._stop_ids, self._end):
             _set(mask, token, may_end and token in self._stop_ids)
         return bytes(mask)
+
+    def fork(self) -> "Constraint":
+        return Constraint(self._matcher.deep_copy(), self._end, self._vocabulary, self._stop_ids)
 
     def commit(self, token: int) -> None:
         """The token that was chosen; a stop id ends it. Raises `GrammarError` if it cannot be next."""

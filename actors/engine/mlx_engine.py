@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from actors.engine.answer import Answer
 from actors.engine.batch import Cache
+from actors.engine.beam_search import BeamSearch
 from actors.engine.decoding import Decoding, Joining
 from actors.engine.failure import REQUEST_ERRORS, failure
 from actors.engine.fault import fault
@@ -200,8 +201,8 @@ class MlxEngine:
         """In the order they came, while there are seats for all sequences of the next."""
         while self._waiting:
             waiting = self._waiting[0]
-            used = len(self._decoding.rows) + self._prefill.rows + len(self._suspects)
-            if used + len(waiting.answer.open) > self.slots:
+            used = sum(answer.seats for answer in self._answers if answer.begun)
+            if used + waiting.answer.seats > self.slots:
                 return
             self._waiting.popleft()
             self._begin(waiting)
@@ -210,8 +211,8 @@ class MlxEngine:
         answer = waiting.answer
         if answer.over:
             return  # cancelled while it waited
-        rows = rows_of(answer, waiting.prompt, waiting.made)
         try:
+            rows = self._rows(waiting)
             ended = [chunk for row in rows for chunk in self._prepare(row)]
             left = [row for row in rows if not row.over]
             if left:
@@ -221,6 +222,15 @@ class MlxEngine:
         except REQUEST_ERRORS as error:
             ended = answer.fail(*failure(error))
         self._chunks += [answer.start(self._origin), *ended]
+
+    def _rows(self, waiting: Waiting) -> list[Row]:
+        """A row for each sequence that is not complete; a search begins with one, and from the prompt each time."""
+        answer, beams = waiting.answer, waiting.answer.task.beams
+        if beams is None:
+            return rows_of(answer, waiting.prompt, waiting.made)
+        if beams.stops:
+            self._grammars.require_spelling("stop")
+        return [BeamSearch(answer, waiting.prompt, beams, self._grammars.spell).again()]
 
     def _prepare(self, row: Row) -> list[Chunk]:
         """What must be known before the first draw; earlier attempts may have left nothing to do."""

@@ -51,6 +51,13 @@ class PlainBatch:
             self._settle()
         self.seats = len(seats)
 
+    def copy(self, sources: Sequence[int], targets: Sequence[int]) -> None:
+        became = dict(zip(targets, sources, strict=True))
+        rows = mx.array([became.get(seat, seat) for seat in range(self.seats)])
+        for layer in self._caches:
+            layer.filter(rows)
+        self._settle()
+
     def leave(self, seat: int) -> None:
         """Its seat is closed at once."""
 

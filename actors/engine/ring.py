@@ -120,6 +120,16 @@ class RingBatch:
         self._moved(self._place)
         evaluate(self._keys, self._values)
 
+    def copy(self, sources: Sequence[int], targets: Sequence[int]) -> None:
+        become, these = mx.array(list(targets)), mx.array(list(sources))
+        for whole in (*self._keys, *self._values):
+            whole[become] = whole[these]
+        lengths = [self._lengths[seat] for seat in sources]
+        for seat, length in zip(targets, lengths, strict=True):
+            self._lengths[seat] = length
+        self._moved(self._place)
+        evaluate(self._keys, self._values)
+
     def leave(self, seat: int) -> None:
         self._lengths[seat] = 0
 

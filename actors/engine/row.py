@@ -24,6 +24,10 @@ class Constraint(Protocol):
 
     def commit(self, token: int) -> None: ...
 
+    def fork(self) -> "Constraint":
+        """Another one, as far on its way as this one."""
+        ...
+
 
 class Row:
     """Sequence `index` of an answer; the last of its `ids` is not in its cache yet."""
@@ -53,6 +57,11 @@ class Row:
     @property
     def over(self) -> bool:
         return self.index not in self.answer.open
+
+    @property
+    def root(self) -> "Row":
+        """What begins again when a step has failed."""
+        return self
 
     @property
     def prompt(self) -> int:

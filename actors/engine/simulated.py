@@ -100,6 +100,8 @@ class SimulatedEngine:
             wrong = "logprobs are asked for, and a simulated engine has none"
         if wrong is None and task.grammar is not None:
             wrong = "a grammar is asked for, and a simulated engine follows none"
+        if wrong is None and task.beams is not None:
+            wrong = "use_beam_search is true, and a simulated engine has no probabilities to search by"
         if wrong is not None:
             return self._refuse(task, wrong)
         answer = Answer(task, len(prompt))

@@ -45,7 +45,7 @@ class OpenTasks:
     def has_room_for(self, task: Task) -> bool:
         """For all its sequences; one that never fits is taken too, so that its engine refuses it with the numbers."""
         most = self.slots if task.lane == "high" else self._ordinary
-        return self._sequences < most and (self._sequences + task.n <= most or task.n > most)
+        return self._sequences < most and (self._sequences + task.seats <= most or task.seats > most)
 
     @property
     def _ordinary(self) -> int:
@@ -75,7 +75,7 @@ class OpenTasks:
     def take(self, task: Task) -> None:
         key = (task.request, task.attempt)
         self._open[key] = OpenTask(task)
-        self._sequences += task.n
+        self._sequences += task.seats
         self._known[key] = None
         if len(self._known) > REMEMBERED:
             del self._known[next(iter(self._known))]
@@ -87,7 +87,7 @@ class OpenTasks:
     def close(self, request: RequestId, attempt: int) -> None:
         closed = self._open.pop((request, attempt), None)
         if closed is not None:
-            self._sequences -= closed.task.n
+            self._sequences -= closed.task.seats
             self.freed.set()
             self.freed = asyncio.Event()
         self._note_room()

@@ -17,6 +17,7 @@ from schemas.chunks import (
     Failed,
     Frame,
     Prefilled,
+    Searched,
     SequenceEnded,
     Started,
     Timings,
@@ -65,7 +66,7 @@ from schemas.node import Beat, Pulse
 from schemas.prefix import Prefixes
 from schemas.refused import Refused
 from schemas.state import Card, Download, Leader, Links, Model, Node
-from schemas.task import Accepted, Cancel, OfferAnswer, Sampling, Task, pack_ids
+from schemas.task import Accepted, Beams, Cancel, OfferAnswer, Sampling, Task, pack_ids
 from tests.facts import joined, profile
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -166,7 +167,9 @@ PACKED: list[tuple[object, object]] = [
     ),
     (OfferAnswer, Accepted(instance=INSTANCE, node=NODE, attempt=2)),
     (Chunk, Started(REQUEST, 1, INSTANCE, NODE, 2, 16)),
+    (Beams, Beams(width=4, length_penalty=0.5, early_stopping="never", stops=("x",))),
     (Chunk, Prefilled(REQUEST, 1, 256, 1024)),
+    (Chunk, Searched(REQUEST, 1, 12)),
     (
         Chunk,
         Tokens(
