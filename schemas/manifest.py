@@ -18,7 +18,7 @@ class ListedFile(Struct, frozen=True):
     """
 
     name: Annotated[str, Meta(pattern=r"^[^./\\][^/\\]*$", max_length=255)]
-    size: Annotated[int, Meta(ge=0)]
+    size: Annotated[int, Meta(ge=0, le=1 << 44)]
     sha256: str = ""
     blob: str = ""
     tag: str = ""

@@ -88,6 +88,7 @@ class Hub:
         self.info: Plan = Plan()
         """What goes wrong when a repository is asked for its contents."""
         self.asked: list[Asked] = []
+        self.counting = threading.Lock()
         self.served: Counter[str] = Counter()
         """Bytes of content sent, by file."""
         self.sizes: dict[str, int] = {}
@@ -264,30 +265,34 @@ class Handler(BaseHTTPRequestHandler):
         plan, content = self.hub.plan(file), files[file]
         if plan.refusals and self.command == "GET":
             return self._refuse(plan.refusals.pop(0))
-        begin = 0 if plan.no_ranges else self._range()
+        begin, end = self._range(len(content))
+        is_part = "Range" in self.headers and not plan.no_ranges
+        if plan.no_ranges:
+            begin, end = 0, len(content)
         if begin >= len(content) > 0:
             return self._refuse(Refusal(416))
-        self.send_response(206 if begin else 200)
+        self.send_response(206 if is_part else 200)
         self.send_header(
             "ETag", f'"{hashlib.sha256(content).hexdigest() if is_large(file) else blob_id(content)}"'
         )
-        self.send_header("Content-Length", str(len(content) - begin))
-        if begin:
-            self.send_header("Content-Range", f"bytes {begin}-{len(content) - 1}/{len(content)}")
+        self.send_header("Content-Length", str(end - begin))
+        if is_part:
+            self.send_header("Content-Range", f"bytes {begin}-{end - 1}/{len(content)}")
         for header, value in (headers or {}).items():
             self.send_header(header, value)
         self.end_headers()
         if self.command == "GET":
-            self._send(file, plan, content if not plan.spoiled else bytes(len(content)), begin)
+            self._send(file, plan, content if not plan.spoiled else bytes(len(content)), begin, end)
         return None
 
-    def _send(self, file: str, plan: Plan, content: bytes, begin: int) -> None:
+    def _send(self, file: str, plan: Plan, content: bytes, begin: int, end: int) -> None:
         cut = plan.cuts.pop(0) if plan.cuts else None
-        end = len(content) if cut is None else min(begin + cut, len(content))
-        for piece in self._pieces(plan, content[:end], begin):
+        stop = end if cut is None else min(begin + cut, end)
+        for piece in self._pieces(plan, content[:stop], begin):
             self.wfile.write(piece)
-            self.hub.served[file] += len(piece)
-        if end < len(content):
+            with self.hub.counting:
+                self.hub.served[file] += len(piece)
+        if stop < end:
             self.close_connection = True
 
     def _pieces(self, plan: Plan, content: bytes, begin: int) -> Iterator[bytes]:
@@ -303,9 +308,12 @@ class Handler(BaseHTTPRequestHandler):
                 piece = piece[stop - at :]
             yield piece
 
-    def _range(self) -> int:
-        match = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        return int(match[1]) if match else 0
+    def _range(self, size: int) -> tuple[int, int]:
+        """First byte, and the one after the last."""
+        match = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        if not match:
+            return 0, size
+        return int(match[1]), min(int(match[2]) + 1, size) if match[2] else size
 
     def _find(self, name: str, revision: str) -> tuple[str, dict[str, bytes]] | None:
         """The commit and its files; None when a refusal has been sent."""

@@ -68,7 +68,7 @@ class Delivery:
     async def _bring(self) -> Path:
         source = self.sources.named(self.source)
         async with self._record.telling_progress(self.pace.report_s):
-            folder = await source.fetch(self._record.progress)
+            folder = (await source.fetch(self._record.progress)).folder
         await self._publish(await in_thread(describe, self.model, folder))
         return folder
 

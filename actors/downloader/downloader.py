@@ -9,6 +9,7 @@ from actors.actor import Actor, forever
 from actors.downloader.delivery import Delivery
 from actors.downloader.perseverance import Pace
 from actors.downloader.sources.hub import HubAccess
+from actors.downloader.sources.shelf import Shelf
 from actors.downloader.sources.sources import Sources
 from actors.downloader.wanted import Wanted, wanted
 from bus.bus import Bus
@@ -28,7 +29,7 @@ class Downloader(Actor):
         pace: Pace | None = None,
     ) -> None:
         super().__init__(bus)
-        self.sources = Sources(models_dir, builtin, hub or HubAccess())
+        self.sources = Sources(Shelf(models_dir), builtin, hub)
         self.pace = pace or Pace()
         self.deliveries: dict[ModelId, Delivery] = {}
 

@@ -60,7 +60,7 @@ def read_header(file: Path) -> dict[str, Tensor]:
             raw = opened.read(length)
     except OSError as error:
         raise DamagedModel(file.name, f"in {file.parent} cannot be read: {error.strerror}") from error
-    tensors = _decode(file.name, raw)
+    tensors = decode_header(file.name, raw)
     for problem in _problems(tensors, size - 8 - length):
         raise DamagedModel(file.name, problem)
     return tensors
@@ -90,7 +90,8 @@ def _shard(folder: Path, shard: str) -> dict[str, Tensor]:
     return read_header(folder / shard)
 
 
-def _decode(name: str, raw: bytes) -> dict[str, Tensor]:
+def decode_header(name: str, raw: bytes) -> dict[str, Tensor]:
+    """What a header says; raises DamagedModel, which names the file."""
     try:
         entries = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
         entries.pop("__metadata__", None)

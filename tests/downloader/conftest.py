@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from actors.downloader.sources.hub import Hub as KnownHub
 from actors.downloader.sources.hub import HubAccess
+from actors.downloader.sources.shelf import Shelf
+from actors.downloader.sources.sources import Sources
 from tests.hub import Hub
 from tests.models import make_random_llama
 
@@ -23,6 +24,6 @@ def llama(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def known(hub: Hub, tmp_path: Path) -> KnownHub:
+def known(hub: Hub, tmp_path: Path) -> Sources:
     """The hub as a node knows it."""
-    return KnownHub(HubAccess(url=hub.url), tmp_path / "models")
+    return Sources(Shelf(tmp_path / "models"), {}, HubAccess(url=hub.url))

@@ -4,9 +4,10 @@ import asyncio
 import sys
 from pathlib import Path
 
-from actors.downloader.sources.hub import Hub, HubAccess
-from actors.downloader.sources.hub_model import HubModel
+from actors.downloader.sources.hub import HubAccess
+from actors.downloader.sources.shelf import Shelf
 from actors.downloader.sources.source import Progress
+from actors.downloader.sources.sources import Sources
 
 
 class Spoken(Progress):
@@ -19,5 +20,5 @@ class Spoken(Progress):
 
 if __name__ == "__main__":
     url, source, folder = sys.argv[1:]
-    model = HubModel.named(Hub(HubAccess(url=url), Path(folder)), source)
-    print(asyncio.run(model.fetch(Spoken())))
+    model = Sources(Shelf(Path(folder)), {}, HubAccess(url=url)).named(source)
+    print(asyncio.run(model.fetch(Spoken())).folder)

@@ -5,7 +5,7 @@ import sys
 from asyncio.subprocess import PIPE, Process
 from pathlib import Path
 
-from actors.downloader.sources.hub_file import PIECE_BYTES
+from schemas.manifest import MIB
 from tests.hub import PIECE, Hub
 from tests.models import make_random_llama
 
@@ -33,11 +33,11 @@ async def test_kill_9_in_the_middle_costs_at_most_one_piece(hub: Hub, tmp_path: 
     llama = make_random_llama(tmp_path / "llama", hidden=192, layers=6)
     hub.add("org/llama", llama)
     size = (llama / WEIGHTS).stat().st_size
-    assert size > 8 * PIECE_BYTES
+    assert size > 8 * MIB
     hold = hub.hold(WEIGHTS, after=size * 2 // 3)
     first = await fetch(hub, tmp_path / "models")
     assert await asyncio.to_thread(hold.reached.wait, 60), "the download never came so far"
-    await until(first, hold.after - PIECE_BYTES)
+    await until(first, size - MIB)  # all but the piece that is held
     first.kill()
     await first.wait()
     hold.go_on.set()
@@ -48,5 +48,5 @@ async def test_kill_9_in_the_middle_costs_at_most_one_piece(hub: Hub, tmp_path: 
     folder = Path(said.decode().splitlines()[-1])
     assert second.returncode == 0
     assert (folder / WEIGHTS).read_bytes() == (llama / WEIGHTS).read_bytes()
-    assert hub.served[WEIGHTS] - size <= PIECE_BYTES + PIECE
+    assert hub.served[WEIGHTS] - size <= MIB + PIECE
     assert hub.served["tokenizer.json"] == (llama / "tokenizer.json").stat().st_size, "it was there already"

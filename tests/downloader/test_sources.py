@@ -5,22 +5,23 @@ from pathlib import Path
 import pytest
 
 from actors.downloader.sources.hub import HubAccess
-from actors.downloader.sources.source import Progress, Unobtainable
+from actors.downloader.sources.shelf import Shelf
+from actors.downloader.sources.source import Fetched, Progress, Unobtainable
 from actors.downloader.sources.sources import Sources
 
 
 @pytest.fixture
 def sources(llama: Path, tmp_path: Path) -> Sources:
     builtin = {"guide": llama, "gone": tmp_path / "gone"}
-    return Sources(tmp_path / "models", builtin, HubAccess(url="http://127.0.0.1:9"))
+    return Sources(Shelf(tmp_path / "models"), builtin, HubAccess(url="http://127.0.0.1:9"))
 
 
 async def test_a_builtin_model_is_used_in_place(sources: Sources, llama: Path) -> None:
-    assert await sources.named("builtin:guide").fetch(Progress()) == llama
+    assert await sources.named("builtin:guide").fetch(Progress()) == Fetched(llama)
 
 
 async def test_a_folder_is_used_in_place(sources: Sources, llama: Path) -> None:
-    assert await sources.named(str(llama)).fetch(Progress()) == llama
+    assert await sources.named(str(llama)).fetch(Progress()) == Fetched(llama)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from actors.downloader.sources.source import Progress, Unobtainable
+from actors.downloader.sources.source import Fetched, Need, Progress, Unobtainable
 from schemas.nearest import nearest
 
 PREFIX = "builtin:"
@@ -16,7 +16,7 @@ class BuiltinModel:
         self.name = name
         self.folders = folders
 
-    async def fetch(self, progress: Progress) -> Path:  # noqa: ARG002 - the port's; there is nothing to fetch
+    async def fetch(self, progress: Progress, need: Need = None, *, verify: bool = False) -> Fetched:  # noqa: ARG002 - there is nothing to fetch, nor to compare with
         folder = self.folders.get(self.name)
         if folder is None:
             close = nearest(self.name, self.folders)
@@ -26,4 +26,4 @@ class BuiltinModel:
             raise Unobtainable(
                 f"{PREFIX}{self.name} is missing from this installation: {folder} is no folder"
             )
-        return folder
+        return Fetched(folder)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from actors.downloader.sources.source import Progress, Unobtainable
+from actors.downloader.sources.source import Fetched, Need, Progress, Unobtainable
 
 
 class LocalFolder:
@@ -11,10 +11,10 @@ class LocalFolder:
     def __init__(self, path: str) -> None:
         self.path = Path(path)
 
-    async def fetch(self, progress: Progress) -> Path:  # noqa: ARG002 - the port's; there is nothing to fetch
+    async def fetch(self, progress: Progress, need: Need = None, *, verify: bool = False) -> Fetched:  # noqa: ARG002 - there is nothing to fetch, nor to compare with
         folder = self.path.expanduser()
         if folder.is_file():
             raise Unobtainable(f"{folder} is a file: name the folder that holds config.json and the weights")
         if not folder.is_dir():
             raise Unobtainable(f"the folder {folder} is not on this node")
-        return folder
+        return Fetched(folder)

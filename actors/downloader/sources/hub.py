@@ -1,22 +1,16 @@
-"""A hub of models, as this node knows it: how to ask it, and where what comes from it is kept."""
-
-import asyncio
-from collections import defaultdict
-from pathlib import Path
+"""A hub that speaks Hugging Face's protocol: in whose name to ask it."""
 
 import httpx2
 from huggingface_hub import constants, get_async_session
 from huggingface_hub.utils import build_hf_headers  # pyright: ignore[reportUnknownVariableType] # a bare `dict`
 from msgspec import Struct
 
+from actors.downloader.sources.outside import TIMEOUT
 from actors.version import VERSION
-
-TIMEOUT = httpx2.Timeout(10.0, read=30.0, pool=None)
-"""A hub that says nothing for this long is asked again; seconds."""
 
 
 class HubAccess(Struct, frozen=True):
-    """A hub that speaks Hugging Face's protocol, and in whose name to ask it.
+    """Where a hub is, and the token to ask it with.
 
     Without an address: what huggingface_hub is set to (`HF_ENDPOINT`, else huggingface.co). Without a token: the
     one that `hf auth login` has saved, but only for huggingface_hub's own hub, never for one that is named here.
@@ -37,12 +31,3 @@ class HubAccess(Struct, frozen=True):
         client.headers.update(build_hf_headers(token=token, library_name="troupe", library_version=VERSION))
         client.headers["Accept-Encoding"] = "identity"
         return client
-
-
-class Hub:
-    """One for a node: two models from the same repository are not fetched twice."""
-
-    def __init__(self, access: HubAccess, models_dir: Path) -> None:
-        self.access = access
-        self.models_dir = models_dir
-        self.filling: defaultdict[Path, asyncio.Lock] = defaultdict(asyncio.Lock)

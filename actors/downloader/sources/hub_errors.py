@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Generator
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
+from http.client import PRECONDITION_FAILED
 from pathlib import Path
 from time import time
 
@@ -58,6 +59,8 @@ def answered(error: HfHubHTTPError, source: str, url: str) -> Unavailable | Unob
                 f"{source} is not on the hub, or is private ({url} answered {status}): check the name, or give "
                 "this node a token that may read it"
             )
+        case _ if status == PRECONDITION_FAILED:
+            return Vanished(f"{source} was changed while it was fetched ({url} answered {status})")
         case _ if status in TRANSIENT:
             return Unavailable(f"{url} answered {status}", retry_after_s(error.response.headers))
         case _:

@@ -1,14 +1,9 @@
-"""What a hub answers when it is asked for the contents of a repository, and which of it a model needs."""
-
-import re
+"""What a hub answers when it is asked for the contents of a repository."""
 
 from msgspec import Struct
 
-from actors.downloader.sources.manifest import HubFile, Manifest
-
-WANTED = re.compile(r"[^./][^/]*\.(json|jinja|model|txt|tiktoken)|model[^/]*\.safetensors")
-"""Only at the top of a repository: no code, no other formats, no second copy of the weights in a folder."""
-NEEDED = ("config.json", "tokenizer.json")
+from actors.downloader.sources.wanted_files import WANTED
+from schemas.manifest import ListedFile, Manifest
 
 
 class LargeFile(Struct, frozen=True):
@@ -26,10 +21,10 @@ class Sibling(Struct, frozen=True, rename="camel"):
     blob_id: str = ""
     lfs: LargeFile | None = None
 
-    def file(self) -> HubFile:
+    def file(self) -> ListedFile:
         if self.lfs is not None:
-            return HubFile(self.rfilename, self.lfs.size, sha256=self.lfs.sha256)
-        return HubFile(self.rfilename, self.size or 0, blob=self.blob_id)
+            return ListedFile(self.rfilename, self.lfs.size, sha256=self.lfs.sha256)
+        return ListedFile(self.rfilename, self.size or 0, blob=self.blob_id)
 
 
 class Listing(Struct, frozen=True):
@@ -39,14 +34,6 @@ class Listing(Struct, frozen=True):
     siblings: tuple[Sibling, ...]
 
     def manifest(self) -> Manifest:
+        """What of it is wanted."""
         wanted = (one for one in self.siblings if WANTED.fullmatch(one.rfilename))
         return Manifest(self.sha, tuple(one.file() for one in wanted))
-
-    def lacks(self) -> str:
-        """What this repository would need to be servable; empty when it has it all: asked before the download."""
-        names = {one.rfilename for one in self.siblings}
-        for name in NEEDED:
-            if name not in names:
-                return name
-        weights = any(WANTED.fullmatch(name) and name.endswith(".safetensors") for name in names)
-        return "" if weights else "weights in safetensors files (model*.safetensors)"

@@ -4,6 +4,8 @@ import asyncio
 from pathlib import Path
 from typing import Protocol
 
+from msgspec import Struct
+
 
 class Unavailable(Exception):
     """Something did not work that may work later; `retry_after_s` is when, if the other side said so."""
@@ -27,6 +29,9 @@ class Progress:
     def __init__(self) -> None:
         self.bytes_done = 0
         self.bytes_total = 0
+        self.bytes_outside = 0
+        """Those of them that came from the model's place, and not from what was here, nor from other nodes."""
+        self.bytes_peers = 0
         self.known = asyncio.Event()
         """Set once the number of bytes is known."""
 
@@ -39,11 +44,22 @@ class Progress:
         self.bytes_done += count
 
 
+Need = tuple[tuple[int, int], ...] | None
+"""Layers of which a node needs the weights: the first, and the one after the last, of each run; None: all."""
+
+
+class Fetched(Struct, frozen=True):
+    """A folder of this machine in which the files are, with the weights of these layers."""
+
+    folder: Path
+    layers: Need = None
+
+
 class Source(Protocol):
     """One model's files in one place."""
 
-    async def fetch(self, progress: Progress) -> Path:
-        """The folder on this machine that holds the files, once they are all there.
+    async def fetch(self, progress: Progress, need: Need = None, *, verify: bool = False) -> Fetched:
+        """Where the files are, once all that are needed are there; with `verify` every byte of them is read.
 
         May be cancelled at any time, and goes on where it was when it is called again. Raises Unavailable and
         Unobtainable.

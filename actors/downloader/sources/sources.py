@@ -5,25 +5,30 @@ from pathlib import Path
 
 from actors.downloader.sources import builtin, hub_model
 from actors.downloader.sources.builtin import BuiltinModel
+from actors.downloader.sources.fetched_model import FetchedModel
 from actors.downloader.sources.folder import LocalFolder
-from actors.downloader.sources.hub import Hub, HubAccess
+from actors.downloader.sources.hub import HubAccess
 from actors.downloader.sources.hub_model import HubModel
+from actors.downloader.sources.shelf import Shelf
 from actors.downloader.sources.source import Source, Unobtainable
 
 
 class Sources:
     """What this node can fetch."""
 
-    def __init__(self, models_dir: Path, builtin_models: Mapping[str, Path], access: HubAccess) -> None:
+    def __init__(
+        self, shelf: Shelf, builtin_models: Mapping[str, Path], access: HubAccess | None = None
+    ) -> None:
+        self.shelf = shelf
         self.builtin_models = builtin_models
-        self.hub = Hub(access, models_dir)
+        self.access = access or HubAccess()
 
     def named(self, source: str) -> Source:
         """The place that `source` names; raises Unobtainable when it names none."""
         if source.startswith(builtin.PREFIX):
             return BuiltinModel(source.removeprefix(builtin.PREFIX), self.builtin_models)
         if source.startswith(hub_model.PREFIX):
-            return HubModel.named(self.hub, source)
+            return FetchedModel(self.shelf, HubModel(self.access, source))
         if source.startswith(("/", "~")):
             return LocalFolder(source)
         raise Unobtainable(

@@ -1,0 +1,97 @@
+"""A model whose files are fetched and kept: from a hub, a bucket, a website, and from the other nodes."""
+
+import httpx2
+import msgspec
+
+from actors.downloader.sources.folder_lock import folder_lock
+from actors.downloader.sources.gathering import Gathering
+from actors.downloader.sources.holding import Holding
+from actors.downloader.sources.hub_errors import disk_errors
+from actors.downloader.sources.manifest import FOLDER
+from actors.downloader.sources.outside import Outside
+from actors.downloader.sources.parts import Parts
+from actors.downloader.sources.shelf import Shelf
+from actors.downloader.sources.source import Fetched, Need, Progress, Unobtainable, Vanished
+from actors.downloader.sources.wanted_files import lacks
+from actors.threads import in_thread
+from schemas.manifest import Manifest
+
+
+class FetchedModel:
+    """One model in one place outside, and what is here of it."""
+
+    def __init__(self, shelf: Shelf, outside: Outside) -> None:
+        self.shelf = shelf
+        self.outside = outside
+        self.folder = shelf.models_dir / outside.folder_name
+
+    async def fetch(self, progress: Progress, need: Need = None, *, verify: bool = False) -> Fetched:
+        """Without a word to anybody when everything that is needed is here already."""
+        with disk_errors(self.outside.source, self.folder):
+            (self.folder / FOLDER).mkdir(parents=True, exist_ok=True)
+        async with self.shelf.filling[self.folder]:
+            with folder_lock(self.folder / FOLDER / "lock"):
+                async with self.outside.client() as client:
+                    return await self._fetch(client, progress, need, verify=verify)
+
+    async def _fetch(
+        self, client: httpx2.AsyncClient, progress: Progress, need: Need, *, verify: bool
+    ) -> Fetched:
+        known = await in_thread(self.shelf.reread, self.folder)
+        holding = known or await self._begin(await self._agreed(client))
+        try:
+            return await self._fill(client, holding, progress, need, verify=verify)
+        except Vanished:
+            if known is None:
+                raise
+        # The commit that was begun is gone from its place: take what there is now.
+        holding = await self._begin(await self._listed(client))
+        return await self._fill(client, holding, progress, need, verify=verify)
+
+    async def _begin(self, manifest: Manifest) -> Holding:
+        with disk_errors(self.outside.source, self.folder):
+            return await in_thread(self.shelf.keep, self.folder, manifest)
+
+    async def _fill(
+        self, client: httpx2.AsyncClient, holding: Holding, progress: Progress, need: Need, *, verify: bool
+    ) -> Fetched:
+        with disk_errors(self.outside.source, self.folder):
+            await in_thread(self.shelf.note_used, self.folder)
+            await in_thread(holding.check, everything=verify)
+        gathering = Gathering(self.shelf, self.outside, client, holding, progress)
+        if need is None:
+            await gathering.bring(holding.pieces())
+        else:
+            parts = Parts(holding, need)
+            for stage in (parts.beginnings, parts.headers, parts.tensors):
+                await gathering.bring(await in_thread(stage))
+        with disk_errors(self.outside.source, self.folder):
+            return await in_thread(self._finished, holding, need)
+
+    def _finished(self, holding: Holding, need: Need) -> Fetched:
+        if need is None or holding.is_whole:
+            holding.note_checked()
+            return Fetched(self.folder)
+        view = holding.view("layers-" + "_".join(f"{first}-{end}" for first, end in need))
+        holding.note_checked()
+        return Fetched(view, need)
+
+    async def _agreed(self, client: httpx2.AsyncClient) -> Manifest:
+        """What the others go by, or what the place says if nobody has it yet."""
+        colleagues, source = self.shelf.colleagues, self.outside.source
+        known = await colleagues.manifest(source)
+        return known or await colleagues.agree(source, await self._listed(client))
+
+    async def _listed(self, client: httpx2.AsyncClient) -> Manifest:
+        if self.shelf.offline:
+            raise Unobtainable(
+                f"{self.outside.source} is not on this node, nor on another that is there, and `offline` forbids to "
+                "fetch it"
+            )
+        manifest = await self.outside.listing(client)
+        if missing := lacks(manifest):
+            raise Unobtainable(f"{self.outside.source} cannot be served: it has no {missing}")
+        try:
+            return msgspec.convert(msgspec.to_builtins(manifest), Manifest)
+        except msgspec.ValidationError as error:
+            raise Unobtainable(f"{self.outside.source} lists what cannot be: {error}") from error

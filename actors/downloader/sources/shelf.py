@@ -1,0 +1,132 @@
+"""The folder in which a node keeps the models that it fetches: how much there is, and what may go."""
+
+import asyncio
+import os
+import shutil
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import structlog
+
+from actors.downloader.sources.colleagues import Colleagues, Nobody
+from actors.downloader.sources.holding import Holding
+from actors.downloader.sources.manifest import FOLDER, read_manifest, write_manifest
+from actors.downloader.sources.source import Unobtainable
+from actors.downloader.sources.throttle import Throttle
+from schemas.manifest import Manifest
+
+log = structlog.get_logger()
+
+USED = "used"
+InUse = Callable[[], frozenset[Path]]
+Removed = Callable[[Path], None]
+
+
+class Shelf:
+    """One for a node: two models from the same place are not fetched twice."""
+
+    def __init__(
+        self,
+        models_dir: Path,
+        *,
+        colleagues: Colleagues | None = None,
+        bytes_s: float = 0,
+        max_bytes: int = 0,
+        offline: bool = False,
+    ) -> None:
+        self.models_dir = models_dir
+        self.colleagues = colleagues or Nobody()
+        self.throttle = Throttle(bytes_s)
+        self.max_bytes = max_bytes
+        """Most bytes of models on this disk; 0: what it holds."""
+        self.offline = offline
+        self.filling: defaultdict[Path, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self.in_use: InUse = frozenset
+        """Folders that nobody may remove now."""
+        self.on_removed: Removed = lambda _: None
+        self._holdings: dict[str, Holding] = {}
+
+    def holding(self, folder_name: str) -> Holding | None:
+        """What is here of the model in that folder."""
+        known = self._holdings.get(folder_name)
+        if known is None and folder_name in self._names():
+            manifest = read_manifest(self.models_dir / folder_name)
+            known = None if manifest is None else self._hold(self.models_dir / folder_name, manifest)
+        return known
+
+    def keep(self, folder: Path, manifest: Manifest) -> Holding:
+        """Make `manifest` what the folder is to hold."""
+        write_manifest(folder, manifest)
+        return self._hold(folder, manifest)
+
+    def reread(self, folder: Path) -> Holding | None:
+        """What is here by the disk, whatever was known of it."""
+        self._holdings.pop(folder.name, None)
+        return self.holding(folder.name)
+
+    def note_used(self, folder: Path) -> None:
+        """Now is when the model in `folder` was last needed."""
+        (folder / FOLDER / USED).touch()
+
+    def remove(self, folder: Path) -> None:
+        self._holdings.pop(folder.name, None)
+        shutil.rmtree(folder)
+        log.info("model.removed", folder=str(folder))
+        self.on_removed(folder)
+
+    def make_room(self, source: str, folder: Path, missing: int) -> None:
+        """Remove what was not used for longest until `missing` more bytes are within the bound; raises Unobtainable."""
+        if not missing:
+            return
+        excess = allocated(self.models_dir) + missing - self.max_bytes if self.max_bytes else 0
+        idle = sorted(
+            (path for path in self._folders() if path != folder and path not in self.in_use()), key=_used_at
+        )
+        going: list[Path] = []
+        while excess > 0 and idle:
+            going.append(idle.pop(0))
+            excess -= allocated(going[-1])
+        if excess > 0:
+            raise Unobtainable(
+                f"{source} does not fit: it needs {missing:,} more bytes, and models_max_bytes allows "
+                f"{self.max_bytes:,} on this node, {excess:,} too few beside what is in use"
+            )
+        for path in going:
+            self.remove(path)
+        if missing > (free := shutil.disk_usage(folder).free):
+            raise Unobtainable(
+                f"{source} does not fit: it needs {missing:,} more bytes in {folder}, where {free:,} are free; "
+                "make room, then load it again"
+            )
+
+    def _hold(self, folder: Path, manifest: Manifest) -> Holding:
+        holding = self._holdings[folder.name] = Holding(folder, manifest)
+        return holding
+
+    def _names(self) -> set[str]:
+        return {path.name for path in self._folders()}
+
+    def _folders(self) -> Iterator[Path]:
+        if self.models_dir.is_dir():
+            yield from (path for path in self.models_dir.iterdir() if (path / FOLDER).is_dir())
+
+
+def allocated(folder: Path) -> int:
+    """Bytes of the disk that what is in `folder` takes: of a file with holes, and with several names, once what is there."""
+    seen: dict[tuple[int, int], int] = {}
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            try:
+                stat = (Path(parent) / name).lstat()
+            except FileNotFoundError:  # it goes at this moment
+                continue
+            seen[stat.st_dev, stat.st_ino] = stat.st_blocks * 512
+    return sum(seen.values())
+
+
+def _used_at(folder: Path) -> float:
+    try:
+        return (folder / FOLDER / USED).stat().st_mtime
+    except OSError:
+        return 0.0
