@@ -24,6 +24,7 @@ from actors.machine.profile import measure_profile
 from actors.master.master import Master
 from actors.membership import Membership, TwinNode, require_no_twin
 from actors.model_wish import wish
+from actors.own_server import own_server
 from actors.receptionist import Receptionist
 from actors.settings import Settings
 from actors.threads import in_thread
@@ -34,7 +35,6 @@ from api.server import AddressUnusable, Api
 from api.settings import ApiSettings
 from bus.bus import Bus
 from bus.lease import Holder, Lease
-from bus.server import Server
 from bus.tracing import Tracing, TracingUnusable
 from schemas.events import NodeJoined
 from schemas.ids import InstanceId, NodeId
@@ -71,6 +71,7 @@ class Node:
         self._folder = folder
         self._bus = bus
         self._profile = profile
+        self._join_url = ""
         self._holder = Holder(node=bus.node, incarnation=token_hex(4))
         self._ensemble = Ensemble()
         self._tracing = traced(settings, bus.node)
@@ -85,16 +86,22 @@ class Node:
         folder = DataFolder.open(settings.data_dir)
         stack.callback(folder.close)
         measuring = asyncio.create_task(in_thread(measure_profile))
-        server = None if settings.nats else Server(folder.nats, port=settings.nats_port)
+        server = own_server(settings, folder)
         if server is not None:
             await server.start()
             stack.push_async_callback(server.stop)
-        url = server.url if server is not None else settings.nats
+        url = server.url if server is not None else settings.bus_url
         bus = await Bus.connect(
-            url, settings.cluster, f"node-{settings.name}", folder.node_id(), lease_ttl_s=settings.lease_ttl_s
+            url,
+            settings.cluster,
+            f"node-{settings.name}",
+            folder.node_id(),
+            lease_ttl_s=settings.lease_ttl_s,
+            joins=bool(settings.join),
         )
         stack.push_async_callback(bus.close)
         node = cls(settings, folder, bus, await measuring)
+        node._join_url = server.join_url if server is not None else settings.join
         stack.push_async_callback(node._tracing.close)
         stack.push_async_callback(node._ensemble.close)
         if node._api is not None:
@@ -178,6 +185,7 @@ class Node:
             name=self._settings.name,
             cluster=self._settings.cluster,
             version=VERSION,
+            join_url=self._join_url,
         )
 
     def _sample(self) -> Beat:

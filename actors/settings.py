@@ -11,6 +11,8 @@ import msgspec
 from msgspec import Meta, Struct
 
 from actors.setting_sources import Given, SettingsError, from_environ, from_file, from_flags
+from bus.address import joining, with_files
+from bus.authority import TOKEN
 from schemas.node import Role
 
 FILE_NAME = "troupe.toml"
@@ -21,6 +23,8 @@ Port = Annotated[int, Meta(ge=0, le=65535)]
 """0: any free one."""
 Seconds = Annotated[float, Meta(gt=0, le=7 * 86_400)]
 _URL = re.compile(r"(nats|tls|ws|wss)://[^\s/]+")
+_JOIN_URL = re.compile(rf"(nats|tls)://{TOKEN.pattern}@[^\s/@?]+/?")
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -32,6 +36,19 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     nats: str = ""
     """URL of somebody else's NATS server; empty: this node runs its own."""
     nats_port: Port = 4222
+    nats_host: Annotated[str, Meta(min_length=1)] = "127.0.0.1"
+    """Where this node's own server listens; `0.0.0.0` where it accepts peers and nothing else is told."""
+    accept_peers: bool = False
+    """Other machines may join over this node's own server, with the token and TLS."""
+    join: str = ""
+    """`tls://TOKEN@host:4222`: the server of a node that accepts peers."""
+    join_token: str = ""
+    """What peers must know; empty: what the data folder holds, or a new one."""
+    tls_ca: str = ""
+    """File with the authority that somebody else's server is trusted by; empty: the system's."""
+    tls_cert: str = ""
+    """File with the certificate that this node shows to somebody else's server."""
+    tls_key: str = ""
     api_host: Annotated[str, Meta(min_length=1)] = "127.0.0.1"
     api_port: Port = 8000
     data_dir: Path = Path("~/.troupe")
@@ -68,6 +85,15 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     otlp_endpoint: str = ""
     """Where spans are sent, OTLP over HTTP (`OTEL_EXPORTER_OTLP_ENDPOINT` too); empty: nowhere."""
+
+    @property
+    def bus_url(self) -> str:
+        """The bus of others that this node uses; empty: it has a server of its own."""
+        return (
+            joining(self.join)
+            if self.join
+            else with_files(self.nats, self.tls_ca, self.tls_cert, self.tls_key)
+        )
 
     @property
     def roles(self) -> tuple[Role, ...]:
@@ -160,12 +186,29 @@ def _expected(name: str, problem: str) -> str:
 def _completed(settings: Settings, folder: Path) -> Settings:
     """With what has no fixed default filled in, and the data folder absolute."""
     nats = settings.nats if "://" in settings.nats or not settings.nats else f"nats://{settings.nats}"
+    opened = settings.accept_peers and settings.nats_host == Settings().nats_host
     return msgspec.structs.replace(
         settings,
         name=settings.name or platform.node().split(".")[0] or "node",
         nats=nats,
+        nats_host="0.0.0.0" if opened else settings.nats_host,  # noqa: S104  # asked for by accept_peers
+        join=_with_token(settings.join, settings.join_token),
+        tls_ca=_absolute(settings.tls_ca, folder),
+        tls_cert=_absolute(settings.tls_cert, folder),
+        tls_key=_absolute(settings.tls_key, folder),
         data_dir=folder / settings.data_dir.expanduser(),
     )
+
+
+def _with_token(join: str, token: str) -> str:
+    """`host:4222` with the token of `--join-token`, where the address itself has none."""
+    url = join if "://" in join or not join else f"tls://{join}"
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{token}@{rest}" if url and token and "@" not in rest else url
+
+
+def _absolute(file: str, folder: Path) -> str:
+    return str(folder / Path(file).expanduser()) if file else ""
 
 
 def _checked(settings: Settings) -> Settings:
@@ -177,9 +220,29 @@ def _checked(settings: Settings) -> Settings:
 def _problems(settings: Settings) -> Iterator[str]:
     if settings.nats and not _URL.fullmatch(settings.nats):
         yield f"{settings.nats!r} is no address of a NATS server; one looks like nats://host:4222"
+    yield from _problems_of_joining(settings)
     if settings.otlp_endpoint and not re.fullmatch(r"https?://[^\s/]+\S*", settings.otlp_endpoint):
         yield f"{settings.otlp_endpoint!r} is no address of a collector; one looks like http://host:4318"
     if settings.api_only and settings.no_api:
         yield "api_only and no_api together leave nothing to run; give one of them"
     if not settings.roles:
         yield "no_api, no_worker and no_master together leave nothing to run; leave one of them out"
+
+
+def _problems_of_joining(settings: Settings) -> Iterator[str]:
+    for name in ("join", "accept_peers"):
+        if settings.nats and getattr(settings, name):
+            yield f"nats and {name} together: somebody else's server, or the cluster's own; give one of them"
+    if settings.join and settings.accept_peers:
+        yield "join and accept_peers together: a node that joins has no server of its own; give one of them"
+    if settings.join and not _JOIN_URL.fullmatch(settings.join):
+        yield "join is no address to join; one looks like tls://TOKEN@host:4222 (the first node's join line says it)"
+    if settings.join_token and not TOKEN.fullmatch(settings.join_token):
+        yield "join_token cannot be used: a token is 16 to 128 letters, digits, '-' and '_'"
+    if settings.nats_host not in _LOOPBACK and not settings.accept_peers:
+        yield f"nats_host {settings.nats_host} would open this node's server to the network; say so with accept_peers"
+    for name in ("tls_ca", "tls_cert", "tls_key"):
+        if getattr(settings, name) and not settings.nats:
+            yield f"{name} is for somebody else's server, and nats names none; the cluster's own make theirs"
+    if bool(settings.tls_cert) != bool(settings.tls_key):
+        yield "tls_cert and tls_key belong together; give both"

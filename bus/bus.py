@@ -15,8 +15,9 @@ from bus.address import public
 from bus.audits import Audits
 from bus.blobs import Blobs
 from bus.claims import Claims
+from bus.clusters import require_cluster
 from bus.connection import Connection
-from bus.errors import BusAway
+from bus.errors import BusAway, BusError
 from bus.lease import Leases
 from bus.log import Log
 from bus.queue import WorkQueue
@@ -69,16 +70,23 @@ class Bus:
         limits: StreamLimits | None = None,
         lease_ttl_s: float = 3.0,
         deadline_s: float = 10.0,
+        joins: bool = False,
     ) -> "Bus":
         """Connect and make the cluster's streams where they are missing.
 
+        `joins`: the cluster is thought to be there; `NoCluster` when only others are.
         Raises `BusAway` when nothing answers within `deadline_s` seconds, `UnusableServer` for a server that
         is too old or has no JetStream, ValueError for a cluster name that no subject can hold.
         """
         Subjects(cluster)
         connection = await Connection.open(url, name, deadline_s)
         try:
+            if joins:
+                await require_cluster(connection, cluster)
             await make_streams(connection.jetstream, cluster, limits)
+        except BusError:
+            await connection.close()
+            raise
         except (NatsError, TimeoutError) as failure:
             await connection.close()
             raise BusAway(f"the bus at {public(url)} went away while its streams were looked at") from failure

@@ -1,12 +1,13 @@
 """One connection to NATS that never gives up: errors as sentences, and a way to wait until it is back."""
 
 import asyncio
+import logging
 import random
+import ssl
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, cast
-from urllib.parse import urlsplit
 
 import structlog
 from nats.aio.client import Client
@@ -22,13 +23,19 @@ from nats.errors import Error as NatsError
 from nats.errors import TimeoutError as NatsTimeout
 from nats.js import JetStreamContext
 
+from bus.address import BadAddress, BusAddress, public
 from bus.errors import BusAway, BusError, NoAnswer, NobodyThere, TooLarge, UnusableServer
 
 log = structlog.get_logger()
+logging.getLogger("asyncio").addFilter(
+    lambda record: "eof_received() has no effect" not in record.getMessage()
+)
+"""Streams over TLS warn of this, each time one ends (CPython issue 80620); it means nothing."""
 
 OLDEST_SERVER = (2, 12)
 MAX_PENDING_BYTES = 32 * 1024 * 1024
 """What may wait to be sent, while the bus is away too; bytes."""
+CLOSE_S = 1.0
 PING_S = 2
 """A server that leaves three pings unanswered is away: known within 6 s, sooner than a silent runner is ended."""
 
@@ -70,11 +77,19 @@ class Connection:
 
     @classmethod
     async def open(cls, url: str, name: str, deadline_s: float = 10.0) -> "Connection":
-        """Connect within `deadline_s` seconds, or raise `BusAway`; later losses are mended without end."""
+        """Connect within `deadline_s` seconds, or raise `BusAway`; later losses are mended without end.
+
+        Raises `UnusableServer` for a server that does not let this node in, or cannot carry a cluster.
+        """
         connection = cls(CancellableClient(), url, name)
         try:
             async with asyncio.timeout(deadline_s):
                 await connection._connect()
+        except BadAddress as failure:
+            raise UnusableServer(str(failure)) from failure
+        except UnusableServer:
+            await connection.close()
+            raise
         except (TimeoutError, NoServersError, OSError, NatsError) as failure:
             await connection.close()
             raise BusAway(f"no NATS server answers at {public(url)}: {_said(failure)}") from failure
@@ -82,10 +97,12 @@ class Connection:
         return connection
 
     async def _connect(self) -> None:
+        address = BusAddress.read(self.url)
         while True:
             try:
                 await self.client.connect(
-                    self.url,
+                    address.url,
+                    **address.options(),
                     name=self.name,
                     allow_reconnect=True,
                     max_reconnect_attempts=-1,
@@ -238,8 +255,9 @@ class Connection:
         with suppress(NatsError, OSError, TimeoutError, asyncio.InvalidStateError):
             if self.up:
                 await self.client.flush(timeout=1)
-        with suppress(NatsError, OSError):
-            await self.client.close()
+        with suppress(NatsError, OSError, TimeoutError):
+            async with asyncio.timeout(CLOSE_S):  # before Python 3.12 a failed handshake is never closed
+                await self.client.close()
         self.closed.set()
 
     def _begin_life(self) -> None:
@@ -252,6 +270,9 @@ class Connection:
         self._life_began.clear()
 
     async def _on_error(self, failure: Exception) -> None:
+        """While it connects for the first time: ends that where trying again cannot help."""
+        if not self.lives and (refusal := _refusal(failure, public(self.url))):
+            raise UnusableServer(refusal) from failure
         if self._up.is_set():
             log.warning("bus.error", connection=self.name, reason=_said(failure))
 
@@ -272,10 +293,22 @@ class Connection:
         self.closed.set()
 
 
-def public(url: str) -> str:
-    """The address without its credentials."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.hostname}:{parts.port}" if parts.username or parts.password else url
+def _refusal(failure: Exception, url: str) -> str:
+    """Why a server never lets this connection in; empty when it may yet."""
+    said = str(failure)
+    if "Authorization Violation" in said:
+        return f"the NATS server at {url} does not take this token or these credentials"
+    if isinstance(failure, ssl.SSLCertVerificationError):
+        return (
+            f"the NATS server at {url} is not to be trusted ({failure.verify_message}): a cluster's own server is "
+            "joined with --join and its token, which may be another one; any other server needs --tls-ca"
+        )
+    if isinstance(failure, ssl.SSLError):
+        return (
+            f"the NATS server at {url} does not speak TLS as asked ({failure.reason}): "
+            "one that accepts peers does; for another one use --nats nats://..."
+        )
+    return ""
 
 
 def _said(failure: BaseException) -> str:

@@ -9,24 +9,23 @@ import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import psutil
 import structlog
 from msgspec import Struct
 
+from bus.address import joining
+from bus.authority import authority, write_secret
 from bus.errors import PortTaken, UnusableServer
+from bus.server_file import Peers, server_file
 
 log = structlog.get_logger()
 
-MAX_PAYLOAD_BYTES = 8 * 1024 * 1024
-MAX_STORE_BYTES = 1024**4
-"""Streams have bounds of their own; left alone the server takes three quarters of what is free at its start for its
-limit, and with less than the bounds together it does not even take up the streams that it has."""
 FULL_BYTES, ROOM_BYTES = 1024**2, 16 * 1024**2
 """With less free than the first the store's disk is full; with the second there is room again."""
 LOOK_S = 2.0
+EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104  # nothing is bound here
 START_S = 15.0
 """How long a server may take until it listens; restoring a large store takes a while."""
 
@@ -38,6 +37,10 @@ class Running(Struct, frozen=True, kw_only=True):
     port: int
     created: float
     """When the process began, as the operating system has it: tells a reused pid."""
+    url: str = ""
+    """How this machine reaches it, token and all; empty in files of older versions."""
+    form: str = ""
+    """The configuration that it was started with, but for its port."""
 
 
 def find_server() -> Path | None:
@@ -55,15 +58,31 @@ class Server:
     It outlives a killed node on purpose: other nodes go on using it, and the node adopts it when it returns.
     """
 
-    def __init__(self, folder: Path, host: str = "127.0.0.1", port: int = 4222) -> None:
+    def __init__(
+        self, folder: Path, host: str = "127.0.0.1", port: int = 4222, peers: Peers | None = None
+    ) -> None:
         self._folder = folder
         self._host = host
+        self._peers = peers
+        self._url = ""
         self.port = port
         self._pid = 0
 
     @property
     def url(self) -> str:
-        return f"nats://{self._host}:{self.port}"
+        """How this machine reaches it."""
+        here = "127.0.0.1" if self._host in EVERYWHERE else self._host
+        if self._url or self._peers is None:
+            return self._url or f"nats://{here}:{self.port}"
+        return joining(f"tls://{self._peers.token}@{here}:{self.port}")
+
+    @property
+    def join_url(self) -> str:
+        """What other machines are told by a person; empty when none may come in."""
+        if self._peers is None:
+            return ""
+        there = self._peers.addresses[0] if self._host in EVERYWHERE else self._host
+        return f"tls://{self._peers.token}@{there}:{self.port}"
 
     @property
     def pid(self) -> int:
@@ -75,6 +94,11 @@ class Server:
         Raises `PortTaken`, or `UnusableServer` with the server's own words.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
+        earlier = self._earlier()
+        if earlier is not None and earlier.form not in ("", self._form()):
+            log.info("server.reconfigured", pid=earlier.pid, port=earlier.port)
+            self.port = self.port or earlier.port
+            await asyncio.to_thread(_stop, earlier.pid)
         if not self.adopt():
             await self._launch()
 
@@ -84,6 +108,7 @@ class Server:
         if running is None:
             return False
         self._pid, self.port = running.pid, running.port
+        self._url = running.url
         log.info("server.adopted", pid=self._pid, port=self.port)
         return True
 
@@ -161,7 +186,11 @@ class Server:
                 ) from failure
 
     def _spawn(self, binary: Path) -> psutil.Popen:
-        (self._folder / "nats.conf").write_text(self._configuration())
+        if self._peers is not None:
+            names = ("localhost", "127.0.0.1", socket.gethostname(), *self._peers.addresses)
+            authority(self._peers.token).write(self._folder / "tls", tuple(dict.fromkeys(names)))
+        written = server_file(self._folder, self._host, self.port, self._peers)
+        write_secret(self._folder / "nats.conf", written.encode())
         for stale in self._folder.glob("*.ports"):
             stale.unlink(missing_ok=True)
         output = (self._folder / "nats.out").open("wb")
@@ -174,25 +203,8 @@ class Server:
                 start_new_session=True,
             )
 
-    def _configuration(self) -> str:
-        quoted = msgspec.json.encode(str(self._folder / "store")).decode()
-        settings: dict[str, Any] = {
-            "host": self._host,
-            "port": self.port or -1,
-            "server_name": f"troupe-{socket.gethostname().split('.')[0]}",
-            "ports_file_dir": str(self._folder),
-            "pid_file": str(self._folder / "nats.pid"),
-            "max_payload": MAX_PAYLOAD_BYTES,
-            "log_file": str(self._folder / "nats.log"),
-            "logfile_size_limit": 16 * 1024 * 1024,
-            "logfile_max_num": 3,
-            "write_deadline": "30s",
-        }
-        lines = [f"{key}: {msgspec.json.encode(value).decode()}" for key, value in settings.items()]
-        lines.append(
-            f"jetstream {{ store_dir: {quoted}, sync_interval: 10s, max_file_store: {MAX_STORE_BYTES} }}"
-        )
-        return "\n".join(lines) + "\n"
+    def _form(self) -> str:
+        return server_file(self._folder, self._host, 0, self._peers)
 
     async def _until_listening(self, process: psutil.Popen) -> None:
         """The server writes its ports file when it listens."""
@@ -225,9 +237,10 @@ class Server:
         return f"see {self._folder / 'nats.log'}"
 
     def _remember(self) -> None:
-        running = Running(pid=self._pid, port=self.port, created=psutil.Process(self._pid).create_time())
+        created = psutil.Process(self._pid).create_time()
+        running = Running(pid=self._pid, port=self.port, created=created, url=self.url, form=self._form())
         temporary = self._folder / "server.json.new"
-        temporary.write_bytes(msgspec.json.encode(running))
+        write_secret(temporary, msgspec.json.encode(running))
         temporary.replace(self._folder / "server.json")
 
 

@@ -3,19 +3,16 @@
 from nats.errors import Error as NatsError
 from nats.js.errors import NotFoundError
 
+from bus.address import public
 from bus.bus import Bus
-from bus.connection import Connection, public
+from bus.clusters import clusters_on, no_cluster
+from bus.connection import Connection
 from bus.errors import BusError
 from bus.streams import Streams
 from bus.subjects import Subjects
 from schemas.ids import NodeId
-from schemas.nearest import did_you_mean
 
 VISITOR = NodeId("visitor")
-
-
-class NoCluster(BusError):
-    """The NATS server carries no cluster of that name."""
 
 
 async def visit(url: str, cluster: str, deadline_s: float = 3.0) -> Bus:
@@ -28,19 +25,10 @@ async def visit(url: str, cluster: str, deadline_s: float = 3.0) -> Bus:
     try:
         await connection.jetstream.stream_info(Streams(cluster).events)
     except NotFoundError as missing:
-        there = await _clusters(connection)
+        there = await clusters_on(connection)
         await connection.close()
-        raise NoCluster(
-            f"{public(url)} carries no cluster named {cluster!r}{did_you_mean(cluster, there)}"
-        ) from missing
+        raise no_cluster(url, cluster, there) from missing
     except (NatsError, TimeoutError) as failure:
         await connection.close()
         raise BusError(f"{public(url)} does not say whether it carries {cluster!r}: {failure}") from failure
     return Bus(connection, cluster, VISITOR, lease_ttl_s=3.0)
-
-
-async def _clusters(connection: Connection) -> list[str]:
-    """The clusters that a server carries, by the names of their logs."""
-    ending = Streams("").events
-    names = [info.config.name or "" for info in await connection.jetstream.streams_info()]
-    return [name.removesuffix(ending) for name in names if name.endswith(ending)]

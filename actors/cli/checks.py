@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from typing import Literal
+from urllib.parse import urlsplit
 
 from msgspec import Struct
 
@@ -22,6 +23,7 @@ from actors.machine.data_folder import LEAST_FREE_BYTES, holder
 from actors.machine.node_info import read_node_info
 from actors.settings import Settings
 from actors.version import VERSION
+from bus.address import public
 from bus.connection import OLDEST_SERVER
 from bus.server import find_server
 
@@ -120,10 +122,10 @@ def check_node(settings: Settings) -> Check:
 def check_ports(settings: Settings) -> Iterator[Check]:
     """Whether the ports of a node that is to be started are free."""
     info = read_node_info(settings.data_dir / "node.json")
-    ours = {info.api_url.rpartition(":")[2], info.nats_url.rpartition(":")[2]} if info else set[str]()
+    ours = {str(urlsplit(url).port) for url in (info.api_url, info.nats_url)} if info else set[str]()
     wanted = [("API port", settings.api_host, settings.api_port, "--api-port")]
-    if not settings.nats:
-        wanted.append(("NATS port", "127.0.0.1", settings.nats_port, "--nats-port"))
+    if not settings.bus_url:
+        wanted.append(("NATS port", settings.nats_host, settings.nats_port, "--nats-port"))
     for name, host, port, flag in wanted:
         if not port or str(port) in ours:
             yield Check(name, "ok", f"{port}, this node's" if port else "any free one")
@@ -194,5 +196,5 @@ async def check_bus(where: Where) -> Check | None:
             alive = sum(node.alive for node in bus.view.state.nodes.values())
     except CommandFailed as failure:
         return Check("bus", "fail", failure.message, "")
-    found = f"JetStream at {address.url}: cluster {address.cluster}, {alive} nodes, events {first} to {last}"
+    found = f"JetStream at {public(address.url)}: cluster {address.cluster}, {alive} nodes, events {first} to {last}"
     return Check("bus", "ok", found)

@@ -12,8 +12,9 @@ from actors.machine.data_folder import holder
 from actors.machine.node_info import NodeInfo, read_node_info
 from actors.settings import Settings, load_settings
 from bus.bus import Bus
+from bus.clusters import NoCluster
 from bus.errors import BusAway, UnusableServer
-from bus.visit import NoCluster, visit
+from bus.visit import visit
 
 
 class Address(Struct, frozen=True, kw_only=True):
@@ -35,8 +36,8 @@ def client_settings(where: Where) -> Settings:
 def find_cluster(where: Where) -> Address:
     """`--nats`, else `--data-dir`, else the NATS server of the settings, else the default data folder's node."""
     settings = client_settings(where)
-    if settings.nats and (where.nats or not where.data_dir):
-        return Address(url=settings.nats, cluster=settings.cluster)
+    if settings.bus_url and (where.nats or not where.data_dir):
+        return Address(url=settings.bus_url, cluster=settings.cluster)
     file = settings.data_dir / "node.json"
     info = read_node_info(file)
     if info is None:

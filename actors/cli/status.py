@@ -9,6 +9,7 @@ from actors.cli.cluster import bus_of
 from actors.cli.models import print_models
 from actors.cli.options import Cluster, DataDir, Json, Nats, Where
 from actors.cli.rows import Status, status_of
+from bus.address import public
 
 
 def status(
@@ -25,7 +26,7 @@ def status(
 async def _look(where: Where) -> Status:
     async with bus_of(where) as bus:
         await bus.view.start()
-        return status_of(bus.view.state, bus.cluster, bus.connection.url)
+        return status_of(bus.view.state, bus.cluster, public(bus.connection.url))
 
 
 def _show(found: Status) -> None:

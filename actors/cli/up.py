@@ -14,6 +14,7 @@ from actors.cli.failure import CommandFailed
 from actors.cli.options import Json
 from actors.machine.node_info import NodeInfo
 from actors.settings import Settings, load_settings
+from bus.address import public
 
 BUS, API, ROLES, LOG = "The bus", "The API", "What it takes part in", "Its log"
 
@@ -38,6 +39,34 @@ def up(
         typer.Option(
             metavar="PORT", help="Port of this node's own NATS server; 0: any.", rich_help_panel=BUS
         ),
+    ] = None,
+    join: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="Join the cluster of a node that accepts peers.", rich_help_panel=BUS
+        ),
+    ] = None,
+    accept_peers: Annotated[
+        bool, typer.Option("--accept-peers", help="Let other machines join.", rich_help_panel=BUS)
+    ] = False,
+    join_token: Annotated[
+        str | None,
+        typer.Option(metavar="TOKEN", help="What they must know. Default: made once.", rich_help_panel=BUS),
+    ] = None,
+    nats_host: Annotated[
+        str | None,
+        typer.Option(metavar="HOST", help="Where this node's own server listens.", rich_help_panel=BUS),
+    ] = None,
+    tls_ca: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Whom to believe, with --nats tls://.", rich_help_panel=BUS),
+    ] = None,
+    tls_cert: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="What to show, with --nats tls://.", rich_help_panel=BUS),
+    ] = None,
+    tls_key: Annotated[
+        str | None, typer.Option(metavar="FILE", help="The key of that.", rich_help_panel=BUS)
     ] = None,
     api_host: Annotated[
         str | None, typer.Option(metavar="HOST", help="Where it listens.", rich_help_panel=API)
@@ -71,6 +100,13 @@ def up(
         "models": _without_none(model),
         "nats": nats,
         "nats_port": nats_port,
+        "join": join,
+        "accept_peers": accept_peers or None,
+        "join_token": join_token,
+        "nats_host": nats_host,
+        "tls_ca": tls_ca,
+        "tls_cert": tls_cert,
+        "tls_key": tls_key,
         "api_host": api_host,
         "api_port": api_port,
         "no_api": no_api or None,
@@ -111,7 +147,7 @@ def greet(info: NodeInfo, settings: Settings) -> None:
     """The addresses, and what to type next."""
     lines: dict[str, Any] = {
         "API": info.api_url,
-        "NATS": info.nats_url,
+        "NATS": public(info.nats_url),
         "data": settings.data_dir,
         "models": ", ".join(settings.models),
     }
@@ -119,6 +155,10 @@ def greet(info: NodeInfo, settings: Settings) -> None:
     for word, value in lines.items():
         if value:
             screen.out.print(f"  {word:<7}{value}", markup=False)
+    if settings.accept_peers:
+        screen.out.print(
+            f"Another machine joins with: [bold]actors up --join {info.join_url}[/]", soft_wrap=True
+        )
     if "api" in settings.roles and settings.models:
         here = (
             ""

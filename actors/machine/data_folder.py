@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
@@ -25,7 +26,7 @@ class DataFolderError(Exception):
 class DataFolder:
     """A data folder that this process holds until `close`.
 
-    `node.lock` is locked for as long as the process lives and says its pid, `node.id` names the node through
+    `join.token` is what peers must know, `node.lock` is locked for as long as the process lives and says its pid, `node.id` names the node through
     all its lives, `node.json` says the addresses while the node is ready.
     """
 
@@ -77,6 +78,16 @@ class DataFolder:
         except OSError as error:
             raise DataFolderError(_sentence(self.path, error)) from error
         return made
+
+    def join_token(self, given: str, make: Callable[[], str]) -> str:
+        """What peers must know: what was `given`, which is kept, else what is kept, else a new one."""
+        file = self.path / "join.token"
+        try:
+            token = given or (file.read_text().strip() if file.exists() else "") or make()
+            write_whole(file, token.encode() + b"\n")
+        except OSError as error:
+            raise DataFolderError(_sentence(self.path, error)) from error
+        return token
 
     def announce(self, info: NodeInfo) -> None:
         """Write `node.json`: this node is ready."""

@@ -9,7 +9,7 @@ from schemas.ids import NodeId
 
 
 class NodeInfo(Struct, frozen=True, kw_only=True):
-    """The addresses of one running node."""
+    """The addresses of one running node; secret, as they hold the token where the bus has one."""
 
     node_id: NodeId
     pid: int
@@ -19,6 +19,8 @@ class NodeInfo(Struct, frozen=True, kw_only=True):
     name: str = ""
     cluster: str = "troupe"
     version: str = ""
+    join_url: str = ""
+    """What other machines join with (`--join`), token and all; empty when this node accepts no peers."""
 
 
 def read_node_info(file: Path) -> NodeInfo | None:

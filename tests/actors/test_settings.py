@@ -45,6 +45,39 @@ def test_a_collector_is_named_by_opentelemetrys_variable_too(tmp_path: Path) -> 
         load(tmp_path, TROUPE_OTLP_ENDPOINT="collector:4318")
 
 
+def test_joining_is_asked_for_in_one_way(tmp_path: Path) -> None:
+    token = "a-token-of-some-length"
+    for join in (f"nats://{token}@hera:4222", f"tls://{token}@hera", f"{token}@hera"):
+        assert load(tmp_path, {"join": join}).bus_url == f"tls://{token}@hera:4222?trust=token"
+    assert load(tmp_path, {"join": "hera", "join_token": token}).bus_url.startswith(
+        f"tls://{token}@hera:4222?"
+    )
+    assert load(tmp_path).nats_host == "127.0.0.1"
+    assert load(tmp_path, {"accept_peers": True}).nats_host == "0.0.0.0"
+    tls = load(tmp_path, {"nats": "tls://n:1", "tls_ca": "ca.pem"})
+    assert tls.bus_url.startswith("tls://n:1?ca=%2F") and tls.bus_url.endswith("ca.pem")
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ({"join": "tls://hera:4222"}, "join is no address to join"),
+        ({"join": "tls://short@hera:4222"}, "join is no address to join"),
+        ({"join": "a-token-of-some-length@hera", "nats": "nats://n:1"}, "nats and join together"),
+        ({"accept_peers": True, "nats": "nats://n:1"}, "nats and accept_peers together"),
+        ({"accept_peers": True, "join": "a-token-of-some-length@hera"}, "join and accept_peers together"),
+        ({"join_token": "short"}, "join_token cannot be used"),
+        ({"nats_host": "10.0.0.5"}, "would open this node's server to the network"),
+        ({"tls_ca": "x.pem"}, "tls_ca is for somebody else's server"),
+        ({"nats": "tls://n:1", "tls_cert": "x.pem"}, "tls_cert and tls_key belong together"),
+    ],
+)
+def test_what_does_not_go_together_is_named(tmp_path: Path, flags: dict[str, object], said: str) -> None:
+    with pytest.raises(SettingsError, match=said) as failure:
+        load(tmp_path, flags)
+    assert "a-token" not in str(failure.value)
+
+
 def test_the_file_here_wins_over_the_one_in_the_data_folder(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "troupe.toml").write_text("api_port = 7\n")
