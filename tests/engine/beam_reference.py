@@ -1,5 +1,6 @@
 """A beam search that is plain to read: every sequence is computed anew from its first token, for each token; no cache."""
 
+from collections.abc import Callable
 from math import log
 from typing import Any, Literal, NamedTuple
 
@@ -29,6 +30,10 @@ class Reference(NamedTuple):
     presence: float = 0.0
     frequency: float = 0.0
     repetition: float = 1.0
+    spell: Callable[[list[int]], str] = str
+    stops: tuple[str, ...] = ()
+    sentences: tuple[str, ...] = ()
+    """The answer is one of them; none begins another."""
 
     def logprobs(self, answer: list[int]) -> tuple[Any, Any]:
         """The model's own, and those to search by; [vocabulary] float64."""
@@ -47,7 +52,18 @@ class Reference(NamedTuple):
         barred = normal(changed)
         if len(answer) < self.min_tokens:
             barred[list(self.stop_ids)] = -np.inf
+        if self.sentences:
+            said = [self.spell([*answer, token]) for token in range(len(barred))]
+            allowed = [
+                text != self.spell(answer) and any(each.startswith(text) for each in self.sentences)
+                for text in said
+            ]
+            barred[[not may for may in allowed]] = -np.inf
         return normal(logits), barred
+
+    def completes(self, answer: list[int]) -> bool:
+        text = self.spell(answer) if self.stops or self.sentences else ""
+        return text in self.sentences or any(stop in text for stop in self.stops)
 
     def search(self) -> list[Found]:
         """The `width` best, the best first."""
@@ -67,13 +83,16 @@ class Reference(NamedTuple):
             grown: list[tuple[float, list[int], list[float]]] = []
             for rank, (total, at, token, own) in enumerate(options[:looked_at]):
                 _, answer, logprobs = live[at]
-                if token in self.stop_ids:
-                    if rank < self.width:
-                        done.append(Found(self.score(total, length), answer, logprobs, "stop"))
-                else:
-                    grown.append((total, [*answer, token], [*logprobs, own]))
+                if token not in self.stop_ids:
+                    answer, logprobs = [*answer, token], [*logprobs, own]
+                if token not in self.stop_ids and not self.completes(answer):
+                    grown.append((total, answer, logprobs))
+                elif rank < self.width:
+                    done.append(Found(self.score(total, length), answer, logprobs, "stop"))
             live = grown[: self.width]
             done = sorted(done, key=lambda found: -found.score)[: self.width]
+            if not live:
+                return done
             if len(done) == self.width and self.enough(done[-1].score, live[0][0], length):
                 return done
         done += [Found(self.score(total, self.max_tokens), *rest, "length") for total, *rest in live]  # type: ignore[arg-type]
