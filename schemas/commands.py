@@ -5,6 +5,7 @@ from msgspec import Struct
 from schemas.ids import InstanceId, ModelId, NodeId
 from schemas.manifest import Manifest
 from schemas.model import ModelSpec
+from schemas.plan import Previews
 from schemas.refused import Refused
 
 
@@ -24,6 +25,12 @@ class RestartInstance(Struct, frozen=True, kw_only=True, tag=True):
     """To the master: start an instance's runners afresh."""
 
     instance: InstanceId
+
+
+class PreviewModel(Struct, frozen=True, kw_only=True, tag=True):
+    """To the master: how could one more copy of this model be placed now? Nothing is decided."""
+
+    model: ModelId
 
 
 class StopNode(Struct, frozen=True, kw_only=True, tag=True):
@@ -65,6 +72,7 @@ class FilesFound(Struct, frozen=True, kw_only=True, tag=True):
 
 FilesCommand = FindFiles | PullModel | RemoveModel
 MasterCommand = LoadModel | UnloadModel | RestartInstance
+MasterMessage = MasterCommand | PreviewModel
 NodeCommand = StopNode
 
 
@@ -75,4 +83,5 @@ class Done(Struct, frozen=True, kw_only=True, tag=True):
 
 
 Answer = Done | Refused
+PreviewAnswer = Previews | Refused
 FilesAnswer = FilesFound | Done | Refused

@@ -81,6 +81,8 @@ class ModelUnplaced(Decided, frozen=True, kw_only=True, tag=True):
     """Empty: it has a place again."""
     missing_bytes: int = 0
     """Memory that would have to be free besides; 0: memory is not what is missing."""
+    absent: bool = False
+    """Only nodes that are not there could carry it: they may come back."""
 
     @property
     def entity_id(self) -> str:

@@ -72,6 +72,8 @@ class Model(Struct, frozen=True, kw_only=True):
     """Why a copy of it has no place; empty while nothing is missing."""
     missing_bytes: int = 0
     """Memory that would have to be free besides."""
+    absent: bool = False
+    """Only nodes that are not there could carry it."""
 
 
 class Card(Struct, frozen=True, kw_only=True):
@@ -266,7 +268,9 @@ def _seen(before: Entity | None, recorded: Recorded) -> Entity | None:
 def _unplaced(before: Entity | None, event: ModelUnplaced, seq: int) -> Entity | None:
     if not isinstance(before, Model):
         return before
-    return msgspec.structs.replace(before, seq=seq, unplaced=event.reason, missing_bytes=event.missing_bytes)
+    return msgspec.structs.replace(
+        before, seq=seq, unplaced=event.reason, missing_bytes=event.missing_bytes, absent=event.absent
+    )
 
 
 def _joined(event: NodeJoined, recorded: Recorded) -> Node:

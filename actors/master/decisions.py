@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 from msgspec import Struct
 
-from actors.master.placement import NoPlace, Placement, place
+from actors.master.placement import NoPlace, Placement, fits, place
+from actors.master.wishes import contradiction
 from schemas.commands import LoadModel, MasterCommand, RestartInstance, UnloadModel
 from schemas.events import (
     Decided,
@@ -13,9 +14,10 @@ from schemas.events import (
     InstanceRetried,
     ModelDesired,
     ModelRemoved,
+    ModelUnplaced,
     NodeLost,
 )
-from schemas.ids import InstanceId, NodeId, new_instance_id
+from schemas.ids import InstanceId, ModelId, NodeId, new_instance_id
 from schemas.instance import Instance
 from schemas.nearest import did_you_mean
 from schemas.refused import Refused
@@ -41,7 +43,7 @@ def decide(state: State, command: MasterCommand) -> list[Decided] | Refused:
             return _load(state, command)
         case UnloadModel():
             if command.model not in state.models:
-                return _unknown("model", command.model, state.models)
+                return unknown_model(command.model, state)
             return [ModelRemoved(model=command.model)]
         case RestartInstance():
             instance = state.instances.get(command.instance)
@@ -53,10 +55,12 @@ def decide(state: State, command: MasterCommand) -> list[Decided] | Refused:
 
 def _load(state: State, command: LoadModel) -> list[Decided] | Refused:
     spec = command.spec
-    if spec.node is not None and spec.node not in state.nodes:
-        return _unknown("node", spec.node, state.nodes)
-    if spec.engine == "mlx" and spec.simulated is not None:
-        return Refused("bad_request", "simulated speeds are for the engine `simulated`")
+    named = [spec.node, *spec.exclude, *(share.node for share in spec.split)]
+    for node in named:
+        if node is not None and node not in state.nodes:
+            return _unknown("node", node, state.nodes)
+    if problem := contradiction(spec):
+        return Refused("bad_request", problem)
     before = state.models.get(spec.id)
     if before is None or before.spec != spec:
         return [ModelDesired(spec=spec)]
@@ -87,8 +91,23 @@ def _mend(instance: Instance, state: State, ripe: Ripe) -> Iterator[Decided]:
         yield InstanceDeleted(instance=instance.id, why="the model was changed")
     elif lost := [node for node in instance.nodes if not is_alive(node, state)]:
         yield from _retry(instance, state, f"node {lost[0]} was lost")
+    elif _outgrown(instance, state):
+        yield from _move(instance, state)
     elif instance.id in ripe.failed:
         yield from _retry(instance, state, f"it failed: {instance.reason}")
+
+
+def _outgrown(instance: Instance, state: State) -> bool:
+    """Its model was read after it was placed, and it cannot be where or as it is."""
+    card = state.cards.get(instance.spec.id)
+    begins = instance.status not in ("ready", "failed")
+    return begins and card is not None and card.seq > instance.seq and not fits(instance, state)
+
+
+def _move(instance: Instance, state: State) -> Iterator[Decided]:
+    why = "its files were read, and its place is not what it takes"
+    moved = list(_retry(instance, state, why))
+    yield from moved or [InstanceDeleted(instance=instance.id, why=why)]
 
 
 def _differ(model: Model, instance: Instance) -> bool:
@@ -103,21 +122,43 @@ def _retry(instance: Instance, state: State, why: str) -> Iterator[Decided]:
     placement = place(instance.spec, state, but=instance.id)
     if isinstance(placement, Placement):
         yield InstanceRetried(
-            instance=instance.id, attempt=instance.attempt + 1, shards=placement.shards, why=why
+            instance=instance.id,
+            attempt=instance.attempt + 1,
+            shards=placement.shards,
+            split=placement.split,
+            why=why,
         )
 
 
 def _scale(model: Model, state: State, new_id: Callable[[], InstanceId]) -> Iterator[Decided]:
     """One instance more, or all that are too many: each placement counts in the next."""
-    there = state.instances_of(model.spec.id)
-    if len(there) < model.spec.replicas:
+    there, wanted = state.instances_of(model.spec.id), model.spec.replicas
+    stranded = [one for one in there if not all(is_alive(node, state) for node in one.nodes)]
+    if len(there) > wanted:
+        worst_first = sorted(there, key=lambda instance: (instance.status == "ready", -instance.seq))
+        for instance in worst_first[: len(there) - wanted]:
+            yield InstanceDeleted(instance=instance.id, why=f"{wanted} replicas are wanted")
+    elif stranded:
+        yield from _say(model, place(model.spec, state, but=stranded[0].id))
+    elif len(there) < wanted:
         placement = place(model.spec, state)
         if isinstance(placement, Placement):
-            yield InstancePlaced(instance=new_id(), spec=model.spec, shards=placement.shards)
-        return
-    worst_first = sorted(there, key=lambda instance: (instance.status == "ready", -instance.seq))
-    for instance in worst_first[: len(there) - model.spec.replicas]:
-        yield InstanceDeleted(instance=instance.id, why=f"{model.spec.replicas} replicas are wanted")
+            yield InstancePlaced(
+                instance=new_id(), spec=model.spec, shards=placement.shards, split=placement.split
+            )
+        else:
+            yield from _say(model, placement)
+    else:
+        yield from _say(model, None)
+
+
+def _say(model: Model, lack: NoPlace | Placement | None) -> Iterator[Decided]:
+    """Why it has no place, or that it has one again: once."""
+    lack = lack if isinstance(lack, NoPlace) else NoPlace("")
+    if lack != NoPlace(model.unplaced, model.missing_bytes, model.absent):
+        yield ModelUnplaced(
+            model=model.spec.id, reason=lack.reason, missing_bytes=lack.missing_bytes, absent=lack.absent
+        )
 
 
 def _no_place(instance: Instance, state: State) -> Refused:
@@ -133,6 +174,10 @@ def is_alive(node: NodeId, state: State) -> bool:
 def backoff_s(failures: int) -> float:
     """Seconds until the next attempt after `failures` failures in a row: the first is tried again at once."""
     return 0.0 if failures <= 1 else min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** min(failures - 2, 20))
+
+
+def unknown_model(model: ModelId, state: State) -> Refused:
+    return _unknown("model", model, state.models)
 
 
 def _unknown(kind: str, name: str, known: Iterable[str]) -> Refused:

@@ -9,14 +9,25 @@ from msgspec import Struct
 
 from actors.actor import Actor, forever, handles
 from actors.master.complaints import Complaints
-from actors.master.decisions import Ripe, backoff_s, decide, heal
+from actors.master.decisions import Ripe, backoff_s, decide, heal, unknown_model
+from actors.master.placement import preview
 from bus.bus import Bus
 from bus.errors import BusAway, Fenced
 from bus.lease import Holder, Lease, node_lease
-from schemas.commands import Done, LoadModel, MasterCommand, RestartInstance, UnloadModel
+from schemas.commands import (
+    Done,
+    LoadModel,
+    MasterCommand,
+    MasterMessage,
+    PreviewModel,
+    RestartInstance,
+    UnloadModel,
+)
 from schemas.events import Decided, LeaderElected
 from schemas.ids import InstanceId, NodeId
+from schemas.plan import Previews
 from schemas.refused import Refused
+from schemas.state import State
 
 CONFIRM_S = 0.3
 """How long a node may be without a lease before it is lost: log and leases are two streams."""
@@ -32,7 +43,7 @@ class Master(Actor):
     Raises `LeaseLost`, `Fenced` or `BusAway` when it can no longer know that it leads.
     """
 
-    messages = MasterCommand
+    messages = MasterMessage
     own_messages = Heal
 
     def __init__(self, bus: Bus, lease: Lease) -> None:
@@ -71,6 +82,13 @@ class Master(Actor):
     async def restart_instance(self, order: RestartInstance) -> Struct:
         return await self._carry_out(order)
 
+    @handles(PreviewModel)
+    async def preview_model(self, question: PreviewModel) -> Previews | Refused:
+        model = self.bus.view.state.models.get(question.model)
+        if model is None:
+            return unknown_model(question.model, self.bus.view.state)
+        return preview(model.spec, self.bus.view.state)
+
     @handles(Heal)
     async def heal(self, _: Heal) -> None:
         """Mend until nothing is left to be mended now."""
@@ -80,8 +98,11 @@ class Master(Actor):
     @forever
     async def watch_state(self) -> None:
         async with aclosing(self.bus.view.states()) as states:
-            async for _ in states:
-                self.tell(Heal())
+            before = State()
+            async for state in states:
+                if _concerns_places(before, state):
+                    self.tell(Heal())
+                before = state
 
     @forever
     async def watch_leases(self) -> None:
@@ -158,3 +179,11 @@ class Master(Actor):
             self._next_look = None
         if wait_s is not None:
             self._next_look = asyncio.get_running_loop().call_later(wait_s + 0.01, self.tell, Heal())
+
+
+def _concerns_places(before: State, state: State) -> bool:
+    """Tables are replaced when they change: progress of downloads and measured links, say, leave these as they were."""
+    return any(
+        getattr(before, table) is not getattr(state, table)
+        for table in ("nodes", "models", "cards", "instances")
+    )

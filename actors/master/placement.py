@@ -1,68 +1,183 @@
-"""Where a model goes: pure, from the state alone."""
+"""Where a model goes: the state, as placement sees it."""
+
+from collections.abc import Iterator
 
 from msgspec import Struct
 
+from actors.placement.plans import choose, previews
+from actors.placement.question import Question
+from actors.placement.shape import Shape, shape_of
+from actors.placement.topology import Machine, Topology
 from schemas.ids import InstanceId, NodeId
-from schemas.instance import Shard
-from schemas.model import ModelSpec
+from schemas.instance import Instance, Shard, Split
+from schemas.link import Link
+from schemas.model import ModelCard, ModelSpec
+from schemas.plan import Plan, Previews, RefusedPlan
+from schemas.split import splittable
 from schemas.state import Node, State
 
 MEMORY_SHARE = 0.8
 """How much of a node's memory models may fill."""
-OVERHEAD = 1.2
-"""Weights, and what computing with them takes besides."""
+UNREAD = Shape(layer_bytes=(0,), outer_bytes=0, head_bytes=0)
+"""A model whose files nobody has read, and one that is simulated: it has room everywhere."""
+HALF_BYTES = (1.5, 3.0)
+"""Weights of between so many bytes are of half precision: on a CPU they become float32."""
+UNMEASURED_READ_BYTES_S = 1e10
+UNMEASURED_FLOP_S = {"cpu": 1e11, "metal": 3e12, "cuda": 2e13}
+LAYER_S = {"cpu": 250e-6, "metal": 40e-6, "cuda": 40e-6}
+"""What each layer of a step costs besides: making the graph and handing it over; measured on a CPU."""
 
 
 class Placement(Struct, frozen=True):
     """The nodes that carry a new instance."""
 
     shards: tuple[Shard, ...]
+    split: Split = "whole"
 
 
 class NoPlace(Struct, frozen=True):
     """No node can carry it; `reason` says what is missing."""
 
     reason: str
+    missing_bytes: int = 0
+    """0: memory is not what is missing."""
+    absent: bool = False
+    """Nodes that may come back are."""
 
 
 def place(spec: ModelSpec, state: State, but: InstanceId | None = None) -> Placement | NoPlace:
-    """The node with most room for one more copy of `spec`; the instance `but` is counted as gone."""
-    workers = [node for node in state.nodes.values() if node.alive and "worker" in node.roles]
+    """Where one more copy of `spec` goes; the instance `but` is counted as gone."""
+    question = ask(spec, state, but)
+    if isinstance(question, NoPlace):
+        return question
+    chosen = choose(question)
+    if isinstance(chosen, RefusedPlan):
+        return NoPlace(f"{spec.id} has no place: {chosen.reason}", chosen.missing_bytes)
+    return Placement(tuple(_shards(chosen)), chosen.split)
+
+
+def preview(spec: ModelSpec, state: State) -> Previews:
+    """All that could be done for one more copy of `spec`, as things are now."""
+    if spec.engine == "simulated":
+        return _nothing(spec, "it is simulated: it is as fast as it was told to be, and has room everywhere")
+    if _card(spec, state) is None:
+        return _nothing(spec, "nobody has read its files yet, so that its size is not known")
+    question = ask(spec, state)
+    if isinstance(question, NoPlace):
+        return _nothing(spec, question.reason)
+    plans, refused = previews(question)
+    return Previews(model=spec.id, plans=tuple(plans), refused=tuple(refused))
+
+
+def _nothing(spec: ModelSpec, reason: str) -> Previews:
+    return Previews(model=spec.id, plans=(), refused=(RefusedPlan(split="whole", reason=reason),))
+
+
+def ask(spec: ModelSpec, state: State, but: InstanceId | None = None) -> Question | NoPlace:
+    """What placement is asked about `spec`: nodes that carry least first, among equals the roomiest."""
+    card = _card(spec, state)
+    workers = [
+        node
+        for node in state.nodes.values()
+        if node.alive and "worker" in node.roles and node.id not in spec.exclude
+    ]
     if spec.node is not None:
         workers = [node for node in workers if node.id == spec.node]
         if not workers:
-            return NoPlace(f"{spec.id} may only run on node {spec.node}, which is not there")
+            return NoPlace(f"{spec.id} may only run on node {spec.node}, which is not there", absent=True)
     if not workers:
-        return NoPlace("no node with a worker is there: start one with `actors up`")
-    need = needed_bytes(spec, state)
-    free = {node.id: free_bytes(node, state, but) for node in workers}
-    fitting = [node for node in workers if free[node.id] >= need]
-    if not fitting:
-        most = max(free.values())
-        return NoPlace(f"{spec.id} needs {need} bytes of memory, the roomiest node has {most} left")
-    carried = {node.id: len(instances_on(node.id, state, but)) for node in fitting}
-    best = min(fitting, key=lambda node: (carried[node.id], -free[node.id], node.id))
-    return Placement((Shard(node=best.id),))
+        besides = " besides the excluded ones" if spec.exclude else ""
+        return NoPlace(f"no node with a worker is there{besides}: start one with `actors up`", absent=True)
+    machines = [_machine(node, card, spec, state, but) for node in workers]
+    carried = {node.id: len(_carried(node.id, state, but)) for node in workers}
+    machines.sort(key=lambda one: (carried[one.node], -one.free_bytes, one.node))
+    splits = frozenset[Split]({"whole"}) if card is None else splittable(card.architecture)
+    shape = UNREAD if card is None else shape_of(card, spec)
+    return Question(shape, Topology(tuple(machines), _links(state)), _until_read(spec, card), splits)
 
 
-def needed_bytes(spec: ModelSpec, state: State) -> int:
-    """Memory for one copy; 0 while nobody has read the model's files."""
-    card = state.cards.get(spec.id)
-    return 0 if card is None or spec.engine == "simulated" else int(card.card.weights_bytes * OVERHEAD)
-
-
-def instances_on(node: NodeId, state: State, but: InstanceId | None = None) -> list[ModelSpec]:
-    """What a node carries, counted once for each shard."""
-    return [
-        instance.spec
-        for instance in state.instances.values()
+def fits(instance: Instance, state: State) -> bool:
+    """Whether an instance has room where it is, split as it is wished to be: not when its model was read later."""
+    question = ask(instance.spec, state, but=instance.id)
+    if isinstance(question, NoPlace):
+        return False
+    free = {machine.node: machine.free_bytes for machine in question.topology.machines}
+    wished = (
+        instance.spec.strategy in ("auto", instance.split) and len(instance.shards) >= instance.spec.min_nodes
+    )
+    return wished and all(
+        _shard_bytes(instance, shard, state.nodes[shard.node], state) <= free.get(shard.node, -1)
         for shard in instance.shards
-        if shard.node == node and instance.id != but
-    ]
+    )
 
 
 def free_bytes(node: Node, state: State, but: InstanceId | None = None) -> int:
     """Memory that models may still fill on a node."""
     profile = node.profile
     usable = int((profile.accelerator_memory_bytes or profile.memory_bytes) * MEMORY_SHARE)
-    return usable - sum(needed_bytes(spec, state) for spec in instances_on(node.id, state, but))
+    return usable - sum(_shard_bytes(*carried, node, state) for carried in _carried(node.id, state, but))
+
+
+def _carried(node: NodeId, state: State, but: InstanceId | None) -> list[tuple[Instance, Shard]]:
+    """What a node carries, counted once for each shard."""
+    return [
+        (instance, shard)
+        for instance in state.instances.values()
+        for shard in instance.shards
+        if shard.node == node and instance.id != but
+    ]
+
+
+def _shard_bytes(instance: Instance, shard: Shard, node: Node, state: State) -> int:
+    card = _card(instance.spec, state)
+    if card is None:
+        return 0
+    shape = shape_of(card, instance.spec)
+    first, end = shard.layers or (0, shape.layers)
+    ranks = len(instance.shards) if instance.split == "tensor" else 1
+    return int(shape.memory_bytes(first, end, ranks) * _growth(card, node))
+
+
+def _card(spec: ModelSpec, state: State) -> ModelCard | None:
+    """What is known of the model's files; nothing matters of what is only simulated."""
+    known = state.cards.get(spec.id)
+    return None if known is None or spec.engine == "simulated" or known.source != spec.source else known.card
+
+
+def _until_read(spec: ModelSpec, card: ModelCard | None) -> ModelSpec:
+    """One node has to read the files before anything can be split."""
+    return spec if card is not None else ModelSpec(id=spec.id, source=spec.source, node=spec.node)
+
+
+def _machine(
+    node: Node, card: ModelCard | None, spec: ModelSpec, state: State, but: InstanceId | None
+) -> Machine:
+    profile, files = node.profile, state.download(node.id, spec.id)
+    return Machine(
+        node=node.id,
+        free_bytes=free_bytes(node, state, but),
+        read_bytes_s=profile.read_bytes_s or profile.memory_bandwidth_bytes_s or UNMEASURED_READ_BYTES_S,
+        flop_s=profile.flop_s or UNMEASURED_FLOP_S[profile.accelerator],
+        layer_s=LAYER_S[profile.accelerator],
+        growth=1.0 if card is None else _growth(card, node),
+        has_files=files is not None and files.status == "complete" and files.source == spec.source,
+    )
+
+
+def _growth(card: ModelCard, node: Node) -> float:
+    """The engine computes in float32 on a CPU."""
+    least, most = HALF_BYTES
+    half = least <= card.weights_bytes / max(1, card.parameters) < most
+    return 2.0 if half and node.profile.accelerator == "cpu" else 1.0
+
+
+def _links(state: State) -> dict[tuple[NodeId, NodeId], Link]:
+    return {(link.from_node, link.to_node): link for known in state.links.values() for link in known.links}
+
+
+def _shards(plan: Plan) -> Iterator[Shard]:
+    """Rank 0 has the last layers, as in mlx-lm's pipelines."""
+    ranks = len(plan.parts)
+    for index, part in enumerate(plan.parts):
+        rank = ranks - 1 - index if plan.split == "pipeline" else index
+        yield Shard(node=part.node, rank=rank, layers=part.layers)

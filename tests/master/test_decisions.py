@@ -143,7 +143,7 @@ def test_places_are_where_memory_is_and_copies_are_spread() -> None:
 
 def test_no_worker_is_said() -> None:
     refused = place(GUIDE, after(State(), joined("n1", roles=("api",))))
-    assert refused == NoPlace("no node with a worker is there: start one with `actors up`")
+    assert refused == NoPlace("no node with a worker is there: start one with `actors up`", absent=True)
 
 
 def test_backoff_grows_to_a_bound() -> None:

@@ -1,0 +1,1 @@
+"""Where a model goes: pure functions of its shape, the machines and what lies between them."""

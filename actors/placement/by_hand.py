@@ -1,0 +1,54 @@
+"""The split that somebody made by hand, judged as any other."""
+
+from collections.abc import Sequence
+
+from actors.placement.costs import Stage
+from actors.placement.pipeline import in_order
+from actors.placement.promises import parts, pipeline_plan, short, tensor_plan
+from actors.placement.question import Found, Question
+from actors.placement.tensor import divides
+from actors.placement.topology import Machine, Topology
+from schemas.instance import Split
+from schemas.plan import RefusedPlan
+
+
+def try_by_hand(question: Question, split: Split) -> Found:
+    """The one plan that somebody made, if it has room."""
+    shape, spec = question.shape, question.spec
+    known = {machine.node: machine for machine in question.topology.machines}
+    absent = [share.node for share in spec.split if share.node not in known]
+    if absent:
+        yield RefusedPlan(
+            split=split, reason=f"node {absent[0]} of the split may not carry it", nodes=tuple(absent)
+        )
+        return
+    machines = [known[share.node] for share in spec.split]
+    if split == "tensor":
+        if not divides(shape, len(machines)):
+            yield RefusedPlan(
+                split=split,
+                reason=f"{len(machines)} ranks do not divide {shape.heads} and {shape.kv_heads} heads",
+            )
+            return
+        carried = parts(question, [Stage(one, 0, shape.layers) for one in machines], len(machines))
+        yield short(split, carried) or tensor_plan(question, machines)
+        return
+    stages = _cut_by_hand(question, machines)
+    if isinstance(stages, str):
+        yield RefusedPlan(split=split, reason=stages, nodes=tuple(machine.node for machine in machines))
+    else:
+        yield short(split, parts(question, stages, 1)) or pipeline_plan(question, stages, split)
+
+
+def _cut_by_hand(question: Question, machines: Sequence[Machine]) -> Sequence[Stage] | str:
+    """The stages, or why there are none."""
+    shape, shares = question.shape, question.spec.split
+    cuts = [share.layers for share in shares if share.layers is not None]
+    if not cuts:
+        topology = Topology(tuple(machines), question.topology.links)
+        return (
+            in_order(shape, topology, question.step) or "its layers have no room on these nodes in this order"
+        )
+    if cuts[-1][1] != shape.layers:
+        return f"the split ends at layer {cuts[-1][1]}, and the model has {shape.layers}"
+    return [Stage(machine, *cut) for machine, cut in zip(machines, cuts, strict=True)]

@@ -1,0 +1,65 @@
+"""What a plan comes to: its memory, its bytes to fetch, its speed; and the refusal of one that lacks room."""
+
+from collections.abc import Sequence
+
+from actors.placement.costs import ONE, PROMPT, Stage, full, pipeline_s, tensor_s
+from actors.placement.question import Question
+from actors.placement.topology import Machine
+from schemas.instance import Split
+from schemas.plan import Part, Plan, RefusedPlan
+
+
+def short(split: Split, parts: Sequence[Part]) -> RefusedPlan | None:
+    """The refusal of a plan some of whose nodes lack room."""
+    short = [part for part in parts if part.memory_bytes > part.free_bytes]
+    if not short:
+        return None
+    words = (
+        f"{part.node} needs {part.memory_bytes} bytes of memory and has {part.free_bytes} left"
+        for part in short
+    )
+    return RefusedPlan(
+        split=split,
+        reason="; ".join(words),
+        nodes=tuple(part.node for part in parts),
+        missing_bytes=sum(part.memory_bytes - part.free_bytes for part in short),
+    )
+
+
+def pipeline_plan(question: Question, stages: Sequence[Stage], split: Split) -> Plan:
+    shape, topology = question.shape, question.topology
+    return Plan(
+        split=split,
+        parts=parts(question, stages, 1),
+        tokens_s=1 / pipeline_s(shape, topology, stages, ONE),
+        full_tokens_s=shape.slots / pipeline_s(shape, topology, stages, full(shape)),
+        ttft_s=pipeline_s(shape, topology, stages, PROMPT),
+    )
+
+
+def tensor_plan(question: Question, group: Sequence[Machine]) -> Plan:
+    shape, topology = question.shape, question.topology
+    return Plan(
+        split="tensor",
+        parts=parts(question, [Stage(one, 0, shape.layers) for one in group], len(group)),
+        tokens_s=1 / tensor_s(shape, topology, group, ONE),
+        full_tokens_s=shape.slots / tensor_s(shape, topology, group, full(shape)),
+        ttft_s=tensor_s(shape, topology, group, PROMPT),
+    )
+
+
+def parts(question: Question, stages: Sequence[Stage], ranks: int) -> tuple[Part, ...]:
+    """`ranks` > 1: each has a part of every layer."""
+    shape = question.shape
+    return tuple(
+        Part(
+            node=stage.machine.node,
+            layers=(stage.first, stage.end) if len(stages) > 1 and ranks == 1 else None,
+            memory_bytes=int(shape.memory_bytes(stage.first, stage.end, ranks) * stage.machine.growth),
+            free_bytes=stage.machine.free_bytes,
+            fetch_bytes=0
+            if stage.machine.has_files
+            else shape.outer_bytes + sum(shape.layer_bytes[stage.first : stage.end]),
+        )
+        for stage in stages
+    )

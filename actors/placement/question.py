@@ -1,0 +1,28 @@
+"""What placement is asked."""
+
+from collections.abc import Iterator
+
+from msgspec import Struct
+
+from actors.placement.costs import ONE, Step, full
+from actors.placement.shape import Shape
+from actors.placement.topology import Topology
+from schemas.instance import Split
+from schemas.model import ModelSpec
+from schemas.plan import Plan, RefusedPlan
+
+Found = Iterator[Plan | RefusedPlan]
+
+
+class Question(Struct, frozen=True):
+    """What is to be placed, where, and how it may be split; machines in the order in which whole copies prefer them."""
+
+    shape: Shape
+    topology: Topology
+    spec: ModelSpec
+    splits: frozenset[Split]
+
+    @property
+    def step(self) -> Step:
+        """What the time is minimised of."""
+        return ONE if self.spec.objective == "latency" else full(self.shape)

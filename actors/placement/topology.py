@@ -1,0 +1,42 @@
+"""The machines that may carry a model, and what lies between them."""
+
+from collections.abc import Mapping
+
+from msgspec import Struct
+
+from schemas.ids import NodeId
+from schemas.link import Link
+
+UNMEASURED_LATENCY_S = 0.0003
+UNMEASURED_BANDWIDTH_BYTES_S = 1e8
+"""A link that nobody has measured is taken for gigabit Ethernet."""
+
+
+class Machine(Struct, frozen=True, kw_only=True):
+    """What one node offers to one more model."""
+
+    node: NodeId
+    free_bytes: int
+    read_bytes_s: float
+    """Weights that it goes through in a second."""
+    flop_s: float
+    layer_s: float = 0.0
+    """What each layer costs in each step besides reading and computing, seconds."""
+    growth: float = 1.0
+    """The engine computes in float32 on a CPU: there weights of half precision take twice their bytes."""
+    has_files: bool = False
+    """The model's files are on its disk."""
+
+
+class Topology(Struct, frozen=True):
+    """Machines by their place in `machines`, links by the names of their ends."""
+
+    machines: tuple[Machine, ...]
+    links: Mapping[tuple[NodeId, NodeId], Link] = {}
+
+    def crossing_s(self, start: NodeId, end: NodeId, size: float) -> float:
+        """Seconds for `size` bytes; a way that was measured in the other direction only is taken as equal."""
+        link = self.links.get((start, end)) or self.links.get((end, start))
+        if link is None:
+            return UNMEASURED_LATENCY_S + size / UNMEASURED_BANDWIDTH_BYTES_S
+        return link.latency_s + size / max(1.0, link.bandwidth_bytes_s)
