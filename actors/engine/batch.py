@@ -44,6 +44,14 @@ class Batch(Protocol):
         """[seats] likeliest next tokens and [seats, vocabulary] logits after [seats] tokens; lazy."""
         ...
 
+    def score(self, tokens: mx.array) -> tuple[mx.array, mx.array]:
+        """The same after each of several [tokens] of the only row; for plain key-value caches."""
+        ...
+
+    def rewind(self, tokens: int) -> None:
+        """Forget so many of the only row's latest tokens; for plain key-value caches."""
+        ...
+
     def extract(self, seat: int) -> Cache:
         """A copy of one row's cache."""
         ...

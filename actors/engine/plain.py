@@ -65,6 +65,14 @@ class PlainBatch:
         logits = self._model(tokens[:, None], self._caches)[:, -1, :]
         return pick(logits), logits
 
+    def score(self, tokens: mx.array) -> tuple[mx.array, mx.array]:
+        logits = self._model(tokens[None], self._caches)[0]
+        return pick(logits), logits
+
+    def rewind(self, tokens: int) -> None:
+        for layer in self._caches:
+            layer.trim(tokens)
+
     def extract(self, seat: int) -> Cache:
         if not self._merged:
             return self._caches

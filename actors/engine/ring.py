@@ -37,7 +37,7 @@ class RingBatch:
         """`empty` is a cache that the model has written once: it tells the layers' shapes."""
         self._model = model
         self._replay = compiled(model)
-        self._traced: set[tuple[int, int, int]] = set()
+        self._traced: set[tuple[int, ...]] = set()
         self._widths = [(layer.keys[:, :, :0], layer.values[:, :, :0]) for layer in empty]
         self.clear()
 
@@ -138,16 +138,31 @@ class RingBatch:
         self._make_room(longest + 1)
         if self._place == 0 and 0 < longest <= self._capacity - SLACK:
             self._resize(self._capacity, longest)
-        places = self._visible(self._place + 1 if longest <= self._place else self._capacity)
-        self._lengths = [length + 1 for length in self._lengths]
-        self._place = (self._place + 1) % self._capacity
-        self._note_trace((self.seats, places.shape[0], self._capacity))
+        return self._go_on(tokens[:, None])
+
+    def score(self, tokens: mx.array) -> tuple[mx.array, mx.array]:
+        length, count = self._lengths[0], tokens.shape[0]
+        if max(self._place, length) + count > self._capacity:  # they must not go round
+            self._resize(_round_up(length + count), length)
+        return self._go_on(tokens[None])
+
+    def rewind(self, tokens: int) -> None:
+        self._lengths[0] -= tokens
+        self._moved((self._place - tokens) % self._capacity)
+
+    def _go_on(self, tokens: mx.array) -> tuple[mx.array, mx.array]:
+        count = tokens.shape[1]
+        straight = max(self._lengths) <= self._place
+        places = self._visible(self._place + count if straight else self._capacity)
+        self._lengths = [length + count for length in self._lengths]
+        self._place = (self._place + count) % self._capacity
+        self._note_trace((self.seats, count, places.shape[0], self._capacity))
         best, logits, self._place_array, self._offsets, self._keys, self._values = self._replay(
             tokens, places, self._place_array, self._offsets, self._keys, self._values
         )
         return best, logits
 
-    def _note_trace(self, shape: tuple[int, int, int]) -> None:
+    def _note_trace(self, shape: tuple[int, ...]) -> None:
         if shape not in self._traced and len(self._traced) >= MOST_TRACES:
             self._replay = compiled(self._model)
             self._traced.clear()

@@ -1,4 +1,7 @@
-"""One step of decoding as a function of arrays alone, fit to be compiled: the place to write and offsets are arrays."""
+"""One step of decoding as a function of arrays alone, fit to be compiled: the place to write and offsets are arrays.
+
+A step is a token of each row, or several tokens of the only row.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +12,7 @@ from actors.engine.sampler import likeliest
 
 Arrays = list[mx.array]
 Replay = Callable[[mx.array, mx.array, mx.array, mx.array, Arrays, Arrays], Any]
-"""(tokens, places that are looked at, place to write, offsets, keys, values) -> the likeliest tokens, logits, and
+"""([rows, length] tokens, places that are looked at, place to write, offsets, keys, values) -> the likeliest tokens, logits, and
 place, offsets, keys and values for the next step."""
 
 
@@ -33,12 +36,13 @@ class RingCache:
         return self.keys[:, :, :seen], self.values[:, :, :seen]
 
     def make_mask(self, length: int, return_array: bool = False, window_size: int | None = None) -> mx.array:
-        """[rows, 1, 1, places] booleans; `return_array` is mlx-lm's, and true always."""
+        """[rows, 1, length, places] booleans; `return_array` is mlx-lm's, and true always."""
         del return_array
-        if length != 1 or window_size is not None:
-            raise NotImplementedError("only one token at a time over the whole past")
-        age = (self._place - self._places) % self.keys.shape[2]
-        return (age[None] <= self.offset[:, None])[:, None, None, :]
+        if window_size is not None:
+            raise NotImplementedError("only the whole past")
+        later = mx.arange(length)[:, None]
+        age = (self._place + later - self._places) % self.keys.shape[2]
+        return (age[None] <= self.offset[:, None, None] + later)[:, None]
 
 
 def compiled(model: Any) -> Replay:
@@ -49,9 +53,11 @@ def compiled(model: Any) -> Replay:
     ) -> Any:
         layers = zip(keys, values, strict=True)
         caches = [RingCache(key, value, places, place, offset) for key, value in layers]
-        logits = model(tokens[:, None], caches)[:, -1, :]
-        place = (place + 1) % keys[0].shape[2]
+        logits = model(tokens, caches)
+        length = tokens.shape[1]
+        logits = logits[:, 0] if length == 1 else logits[0]
+        place = (place + length) % keys[0].shape[2]
         written = [cache.keys for cache in caches], [cache.values for cache in caches]
-        return likeliest(logits), logits, place, offset + 1, *written
+        return likeliest(logits), logits, place, offset + length, *written
 
     return mx.compile(step)
