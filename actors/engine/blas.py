@@ -10,7 +10,6 @@ import ctypes
 import importlib.util
 import os
 import sys
-import time
 from pathlib import Path
 
 from msgspec import Struct
@@ -71,21 +70,6 @@ def load_fast_blas(path: Path | None = None, threads: int | None = None) -> Blas
         except (OSError, UnknownLibraryFormat, LookupError) as error:
             refused.append(str(error))
     return Blas("reference", "", "", 1, f"30 to 50 times slower: {'; '.join(refused)}")
-
-
-def measure_gflops(size: int = 1024, repeats: int = 5) -> float:
-    """The best of some float32 products of two square matrices on MLX's CPU device, in GFLOP/s."""
-    import mlx.core as mx
-
-    with mx.stream(mx.cpu):
-        left, right = mx.random.normal((size, size)), mx.random.normal((size, size))
-        mx.eval(left, right, left @ right)  # pyright: ignore[reportUnknownMemberType]  # untyped in mlx
-        best_s = float("inf")
-        for _ in range(repeats):
-            begun = time.perf_counter()
-            mx.eval(left @ right)  # pyright: ignore[reportUnknownMemberType]  # untyped in mlx
-            best_s = min(best_s, time.perf_counter() - begun)
-    return 2 * size**3 / best_s / 1e9
 
 
 def _ordered(path: Path, threads: int | None) -> Blas:

@@ -6,15 +6,19 @@ A BLAS cannot be unloaded, so that a process which only wants to know its name a
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Struct
 
-from actors.engine.blas import load_fast_blas, measure_gflops
+from actors.engine.blas import load_fast_blas
+
+if TYPE_CHECKING:
+    from actors.engine.measurement import Speed
 
 
 class EngineReport(Struct, frozen=True, kw_only=True):
-    """MLX and its BLAS; `device` and `gflops` are there only when they were measured."""
+    """MLX and its BLAS; device and speeds are there only when they were measured."""
 
     blas: str
     fast: bool
@@ -24,7 +28,9 @@ class EngineReport(Struct, frozen=True, kw_only=True):
     mlx: str = ""
     mlx_lm: str = ""
     device: str = ""
-    gflops: float = 0.0
+    flop_s: float = 0.0
+    """Of the device that the engine computes on."""
+    read_bytes_s: float = 0.0
 
 
 class NoReport(Exception):
@@ -34,6 +40,7 @@ class NoReport(Exception):
 def report_engine(measure: bool) -> EngineReport:
     """The report of this process; loads the BLAS into it, and MLX too when it is to `measure`."""
     blas = load_fast_blas()
+    device, speed = _measured() if measure else ("", None)
     return EngineReport(
         blas=f"{blas.name} {blas.version}".strip(),
         fast=blas.is_fast,
@@ -42,13 +49,14 @@ def report_engine(measure: bool) -> EngineReport:
         note=blas.note,
         mlx=_version("mlx"),
         mlx_lm=_version("mlx-lm"),
-        device=_device() if measure else "",
-        gflops=measure_gflops() if measure else 0.0,
+        device=device,
+        flop_s=speed.flop_s if speed else 0.0,
+        read_bytes_s=speed.read_bytes_s if speed else 0.0,
     )
 
 
 def ask_engine(measure: bool, timeout_s: float = 60.0) -> EngineReport:
-    """The report of another process; blocks for a fraction of a second, or two seconds when it is to `measure`."""
+    """The report of another process; blocks for a fraction of a second."""
     command = [sys.executable, "-m", "actors.engine.report", *(["--measure"] if measure else [])]
     try:
         done = subprocess.run(command, capture_output=True, timeout=timeout_s, check=True)
@@ -67,10 +75,13 @@ def _version(package: str) -> str:
         return ""
 
 
-def _device() -> str:
+def _measured() -> "tuple[str, Speed]":
+    """MLX binds to the BLAS that is there when it is loaded: not before."""
     import mlx.core as mx
 
-    return str(mx.default_device())
+    from actors.engine.measurement import measure_speed
+
+    return str(mx.default_device()), measure_speed()
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import time
 import structlog
 
 from actors.engine.cores import usable_cores
-from actors.engine.report import NoReport, ask_engine
+from actors.engine.report import EngineReport, NoReport, ask_engine
 from actors.machine.accelerator import find_accelerator
 from actors.machine.memory import read_memory
 from schemas.node import NodeProfile
@@ -20,8 +20,8 @@ MEASURE_S = 0.05
 
 
 def measure_profile() -> NodeProfile:
-    """This machine's profile; takes about half a second, so run it off the event loop."""
-    accelerator = find_accelerator()
+    """This machine's profile; takes about a second, so run it off the event loop."""
+    accelerator, engine = find_accelerator(), _ask_engine()
     return NodeProfile(
         hostname=platform.node(),
         platform=f"{sys.platform}-{platform.machine()}",
@@ -31,17 +31,18 @@ def measure_profile() -> NodeProfile:
         accelerator_name=accelerator.name,
         accelerator_memory_bytes=accelerator.memory_bytes,
         memory_bandwidth_bytes_s=measure_bandwidth(),
-        blas=find_blas(),
+        flop_s=engine.flop_s if engine else 0.0,
+        read_bytes_s=engine.read_bytes_s if engine else 0.0,
+        blas=engine.blas if engine else "",
     )
 
 
-def find_blas() -> str:
-    """The BLAS that MLX would use here, such as `OpenBLAS 0.3.34`; empty when the engine cannot be asked."""
+def _ask_engine() -> EngineReport | None:
     try:
-        return ask_engine(measure=False).blas
+        return ask_engine(measure=True)
     except NoReport as failure:
-        log.warning("profile.no_blas", reason=str(failure))
-        return ""
+        log.warning("profile.no_engine", reason=str(failure))
+        return None
 
 
 def measure_bandwidth(copied_bytes: int = COPIED_BYTES, measure_s: float = MEASURE_S) -> float:

@@ -20,6 +20,8 @@ def test_this_machine_has_a_plausible_profile() -> None:
     assert 2**28 < profile.memory_bytes <= psutil.virtual_memory().total
     assert profile.memory_bandwidth_bytes_s > 1e8
     assert profile.blas
+    assert profile.flop_s > 1e8
+    assert profile.read_bytes_s > 1e8
     assert "-" in profile.platform
 
 
