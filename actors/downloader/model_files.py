@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import cast
 
 from msgspec import Struct
+from msgspec.structs import asdict
 from tokenizers import Tokenizer
 
 from actors.downloader.artifact import Artifact, pack
@@ -21,6 +22,7 @@ from actors.downloader.configuration import (
     read_optional,
 )
 from actors.downloader.damaged_model import DamagedModel
+from actors.downloader.dimensions import measure
 from actors.downloader.weights import Tensor, read_weights, weights_bytes
 from schemas.ids import ModelId
 from schemas.model import ModelCard
@@ -66,6 +68,7 @@ def describe(model: ModelId, folder: Path) -> Described:
         context=language.context or config.context or _tokenizer_context(settings) or UNKNOWN_CONTEXT,
         eos_ids=_eos_ids(generation, config, language, settings, tokenizer),
         artifact=artifact.name,
+        **asdict(measure(tensors, read(folder, "config.json", dict[str, object]))),
     )
     return Described(card, artifact)
 
