@@ -8,6 +8,7 @@ import msgspec
 from msgspec import UNSET
 
 from api.errors import ApiError, bad_request
+from api.openai.beam_parameters import check_beams
 from schemas.openai import Asked
 
 T = TypeVar("T")
@@ -20,9 +21,6 @@ class Neutral(NamedTuple):
     why: str
 
 
-NEUTRAL_ASKED: dict[str, Neutral] = {
-    "use_beam_search": Neutral((None, False), "beam search is not built"),
-}
 NEUTRAL_OPTION: dict[str, Neutral] = {
     "include_obfuscation": Neutral((None, False), "chunks are not padded"),
 }
@@ -109,7 +107,7 @@ def _is_one_of(raw: msgspec.Raw, values: tuple[object, ...]) -> bool:
 
 def check_asked(asked: Asked, limit: int | None) -> None:
     """What chats and completions have in common; `limit`: most tokens of the answer."""
-    require_neutral(asked, NEUTRAL_ASKED, "")
+    check_beams(asked)
     if asked.stream_options is not None:
         require_neutral(asked.stream_options, NEUTRAL_OPTION, "stream_options.")
         if not asked.stream:

@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Struct
 
 from api.errors import ApiError
+from api.openai.beam_parameters import beams
 from api.openai.grammars import Named
 from api.urgency import urgency
 from bus.tracing import traceparent
@@ -14,7 +15,7 @@ from schemas.chat import ChatRequest
 from schemas.completions import CompletionRequest
 from schemas.ids import ModelId
 from schemas.openai import Asked
-from schemas.task import Grammar, Lane, Sampling
+from schemas.task import Beams, Grammar, Lane, Sampling
 
 PARAMETERS = {*ChatRequest.__struct_fields__, *CompletionRequest.__struct_fields__}
 
@@ -31,6 +32,8 @@ class Wish(Struct, frozen=True, kw_only=True):
     stops: tuple[str, ...] = ()
     sampling: Sampling = Sampling()
     """Its seed is that of `seed`, or random."""
+    beams: Beams | None = None
+    """A search in the place of draws."""
     logprobs: int = -1
     """How many alternatives to show with each token; -1: no log-probabilities at all."""
     grammar: Grammar | None = None
@@ -65,6 +68,7 @@ def wish(
         ignore_eos=bool(asked.ignore_eos),
         stops=asked.stops,
         sampling=sampling(asked),
+        beams=beams(asked),
         logprobs=-1 if logprobs is None else logprobs,
         grammar=kept,
         grammar_name=name,
@@ -100,7 +104,7 @@ def named(failure: ApiError, wished: Wish) -> ApiError:
 def sampling(asked: Asked) -> Sampling:
     """OpenAI's defaults; without a seed every request has its own."""
     return Sampling(
-        temperature=_or(asked.temperature, 1.0),
+        temperature=0.0 if asked.use_beam_search else _or(asked.temperature, 1.0),
         top_p=_or(asked.top_p, 1.0),
         seed=randbits(64) if asked.seed is None else asked.seed & (2**64 - 1),
         top_k=max(0, asked.top_k or 0),

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from schemas.openai import Asked, CompletionUsage, PositiveInt, ShownTimings, Unbuilt
+from schemas.openai import Asked, CompletionUsage, ShownTimings, Unbuilt
 
 TokenId = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 MAX_CHOICES = 128
@@ -16,7 +16,6 @@ class CompletionRequest(Asked, frozen=True, forbid_unknown_fields=True, kw_only=
 
     prompt: str | list[str | TokenId | list[TokenId]]
     """A text or token ids, or a list of either; `api/openai/completion_parameters.py` refuses mixed ones."""
-    best_of: PositiveInt | None = None
     echo: bool | None = None
     logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     suffix: Unbuilt = UNSET

@@ -18,6 +18,7 @@ PositiveInt = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Label = Annotated[str, Meta(max_length=512)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 Share = Annotated[float, Meta(ge=0, le=1)]
+Width = Annotated[int, Meta(ge=1, le=128)]
 Bias = Annotated[float, Meta(ge=-100, le=100)]
 GrammarText = Annotated[str, Meta(min_length=1, max_length=128 * 1024)]
 ServiceTier = Literal["auto", "default", "flex", "priority"]
@@ -96,7 +97,12 @@ class Asked(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     guided_choice: (
         Annotated[list[Annotated[str, Meta(min_length=1)]], Meta(min_length=1, max_length=1024)] | None
     ) = None
-    use_beam_search: Unbuilt = UNSET
+    use_beam_search: bool | None = None
+    beam_width: Width | None = None
+    best_of: Width | None = None
+    """vLLM's older name of the width, and OpenAI's of something else in completions."""
+    length_penalty: Annotated[float, Meta(ge=-10, le=10)] | None = None
+    early_stopping: bool | Literal["never"] | None = None
     provider_extensions: ProviderExtensions | None = None
 
     @property

@@ -26,12 +26,6 @@ def read_completion(body: bytes) -> CompletionRequest:
     asked = decode(body, _DECODER)
     require_neutral(asked, NEUTRAL_COMPLETION, "")
     check_asked(asked, asked.max_tokens or DEFAULT_MAX_TOKENS)
-    if asked.best_of is not None and asked.best_of != asked.choices:
-        raise bad_request(
-            f"'best_of' is not supported but as 'n' ({asked.choices}): every answer is returned. Leave it out.",
-            "best_of",
-            "unsupported_parameter",
-        )
     if asked.echo and asked.logprobs is not None:
         raise bad_request(
             "'logprobs' is not supported together with 'echo': the log-probabilities of a prompt's tokens "

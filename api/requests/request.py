@@ -13,7 +13,7 @@ from api.errors import ApiError
 from api.requests.attempt import Attempt
 from api.requests.sequence import Fresh, Sequence
 from api.requests.suspicion import Suspicion
-from schemas.chunks import Chunk, Ended, Prefilled, SequenceEnded, Timings, Tokens, Usage
+from schemas.chunks import Chunk, Ended, Prefilled, Searched, SequenceEnded, Timings, Tokens, Usage
 from schemas.ids import ModelId, RequestId
 from schemas.prefix import Digest
 from schemas.task import Task
@@ -65,6 +65,8 @@ class InFlight:
         """Event loop time after which nobody waits for it any more; None: for ever."""
         self.clocks_differ = False
         """A runner took the deadline for passed that was not: this actor alone keeps it from then on."""
+        self._depth = 0
+        """Of a beam search, as far as any attempt came."""
         self._gap: _Gap | None = None
         self._comment = ""
         self._changed = False
@@ -133,6 +135,8 @@ class InFlight:
                 self._take_end(chunk)
             case Prefilled():
                 self.stalled_at = self._loop.time()
+            case Searched():
+                self._take_search(chunk)
             case _:
                 pass
         self.current.heard_at = self._loop.time()
@@ -151,6 +155,12 @@ class InFlight:
             self.wake()
         elif fresh < 0:
             self._gap = _Gap(self.attempt, chunk.index, chunk.offset)
+
+    def _take_search(self, chunk: Searched) -> None:
+        """Deeper than any attempt before is further."""
+        if chunk.depth > self._depth:
+            self._depth, self.stalled_at = chunk.depth, self._loop.time()
+            self._progress()
 
     def _progress(self) -> None:
         self.current.progressed = True

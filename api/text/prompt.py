@@ -168,6 +168,7 @@ class Prompts:
             stop_ids=() if wish.ignore_eos else model.card.eos_ids,
             n=wish.n,
             grammar=wish.grammar,
+            beams=wish.beams,
             logprobs=min(wish.logprobs, model.card.vocabulary),
             lane=wish.lane,
         )

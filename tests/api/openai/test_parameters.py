@@ -13,7 +13,6 @@ from api.errors import ApiError
 from api.openai.chat_parameters import NEUTRAL, NEUTRAL_MESSAGE, chat_wish, read_chat
 from api.openai.completion_parameters import completion_wish, prompts_of, read_completion
 from api.openai.tool_parameters import chat_prompt
-from api.parameters import NEUTRAL_ASKED
 from api.text.prompt import IdsPrompt, TextPrompt
 from api.tools.grammar import NamedTool
 from api.wish import Wish
@@ -227,9 +226,9 @@ def test_a_resent_answer_of_the_sdk_is_taken() -> None:
     assert read_chat(body(messages=[USER, answer])).messages[1].text == "x"
 
 
-@pytest.mark.parametrize("name", sorted(NEUTRAL | NEUTRAL_ASKED))
+@pytest.mark.parametrize("name", sorted(NEUTRAL))
 def test_unbuilt_parameters_take_their_neutral_values_only(name: str) -> None:
-    for value in (NEUTRAL | NEUTRAL_ASKED)[name].values:
+    for value in NEUTRAL[name].values:
         read_chat(body(**{name: value}))
     for value in ("surprise", 0.5, ["text", "audio"], {"type": "json_object"}, 2, "high"):
         error = refusal(body(**{name: value}))
@@ -239,7 +238,6 @@ def test_unbuilt_parameters_take_their_neutral_values_only(name: str) -> None:
 
 def test_neutral_values_are_compared_by_kind() -> None:
     assert refusal(body(store=0)).param == "store"
-    assert refusal(body(use_beam_search=0)).param == "use_beam_search"
 
 
 @pytest.mark.parametrize("name", sorted(NEUTRAL_MESSAGE))
