@@ -32,7 +32,7 @@ DOORS = {
     "zeroconf": ("bus/",),
     "cryptography": ("bus/",),
     "litestar": ("api/",),
-    "uvicorn": ("api/",),
+    "uvicorn": ("api/", "actors/downloader/peers/"),
     "prometheus_client": ("api/",),
     "opentelemetry": ("bus/",),
     "mlx": ("actors/engine/",),

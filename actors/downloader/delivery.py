@@ -1,7 +1,6 @@
 """One model's way to this node: fetched, checked, described and told to the cluster."""
 
 import asyncio
-from pathlib import Path
 
 import structlog
 
@@ -9,7 +8,7 @@ from actors.downloader.damaged_model import DamagedModel
 from actors.downloader.model_files import Described, describe
 from actors.downloader.perseverance import Pace, Perseverance
 from actors.downloader.record import DownloadRecord
-from actors.downloader.sources.source import Unavailable, Unobtainable
+from actors.downloader.sources.source import Fetched, Unavailable, Unobtainable
 from actors.downloader.sources.sources import Sources
 from actors.downloader.wanted import Life, Wanted
 from actors.threads import in_thread
@@ -30,9 +29,11 @@ class Delivery:
         self.pace = pace
         self.model = model
         self.source = wanted.source
+        self.need = wanted.need
         self.lives = wanted.lives
+        self._verify = wanted.verify
         self._task: asyncio.Task[None] | None = None
-        self._record = DownloadRecord(bus, bus.node, model, wanted.source)
+        self._record = DownloadRecord(bus, bus.node, model, wanted.source, wanted.need)
         self._perseverance = Perseverance(pace, self._record.progress, self._explain)
 
     def start(self, group: asyncio.TaskGroup) -> None:
@@ -47,30 +48,30 @@ class Delivery:
         self.lives |= lives
         self._perseverance.hurry()
 
-    async def stop(self) -> None:
-        """Nobody needs the model any more; what has come so far stays on the disk."""
+    async def stop(self, *, replaced: bool = False) -> None:
+        """Nobody needs the model any more, or not so; what has come so far stays on the disk."""
         if self._task is None or self.is_over:
             return
         self._task.cancel()
         await asyncio.wait([self._task])
-        if self._record.told == "downloading":
+        if self._record.told == "downloading" and not replaced:
             await self._record.failed("stopped: the model is not wanted here any more", retryable=True)
 
     async def _run(self) -> None:
         await self._record.begin()
         try:
-            folder = await self._perseverance.until_done(self._bring)
+            fetched = await self._perseverance.until_done(self._bring)
         except (Unobtainable, DamagedModel) as failure:
             await self._record.failed(str(failure), retryable=False)
         else:
-            await self._record.complete(folder)
+            await self._record.complete(fetched)
 
-    async def _bring(self) -> Path:
+    async def _bring(self) -> Fetched:
         source = self.sources.named(self.source)
         async with self._record.telling_progress(self.pace.report_s):
-            folder = (await source.fetch(self._record.progress)).folder
-        await self._publish(await in_thread(describe, self.model, folder))
-        return folder
+            fetched = await source.fetch(self._record.progress, self.need, verify=self._verify)
+        await self._publish(await in_thread(describe, self.model, fetched.folder))
+        return fetched
 
     async def _publish(self, described: Described) -> None:
         """The artifact first, so that whoever reads the card finds what it names."""

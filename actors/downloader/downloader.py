@@ -1,23 +1,44 @@
-"""Brings the files of models to its node."""
+"""Brings the files of models to its node, and serves them to the others."""
 
 import asyncio
 from collections.abc import Mapping
 from contextlib import aclosing
 from pathlib import Path
 
-from actors.actor import Actor, forever
+from msgspec import Struct
+
+from actors.actor import Actor, forever, handles
 from actors.downloader.delivery import Delivery
+from actors.downloader.peers.cluster_colleagues import ClusterColleagues
+from actors.downloader.peers.piece_server import PieceServer
 from actors.downloader.perseverance import Pace
-from actors.downloader.sources.hub import HubAccess
-from actors.downloader.sources.shelf import Shelf
+from actors.downloader.record import DownloadRecord
+from actors.downloader.sources.fetched_model import FetchedModel
+from actors.downloader.sources.source import Unobtainable
 from actors.downloader.sources.sources import Sources
-from actors.downloader.wanted import Wanted, wanted
+from actors.downloader.supply import Supply
+from actors.downloader.wanted import Wanted, covers, wanted
+from actors.threads import in_thread
 from bus.bus import Bus
-from schemas.ids import ModelId
+from schemas.commands import Done, FilesCommand, FilesFound, FindFiles, PullModel, RemoveModel
+from schemas.ids import InstanceId, ModelId
+from schemas.refused import Refused
+
+PULLED = InstanceId("pulled")
+"""Stands for nobody's life: somebody has asked for the files alone."""
+
+
+class Forgotten(Struct, frozen=True):
+    """The files in this folder were removed to make room."""
+
+    folder: Path
 
 
 class Downloader(Actor):
     """Fetches, checks and describes each model that has a shard on this node; one never waits for another."""
+
+    messages = FilesCommand
+    own_messages = Forgotten
 
     def __init__(
         self,
@@ -25,22 +46,86 @@ class Downloader(Actor):
         models_dir: Path,
         builtin: Mapping[str, Path],
         *,
-        hub: HubAccess | None = None,
+        supply: Supply | None = None,
         pace: Pace | None = None,
     ) -> None:
-        super().__init__(bus)
-        self.sources = Sources(Shelf(models_dir), builtin, hub)
+        super().__init__(bus, inbox=bus.subjects.files(bus.node))
         self.pace = pace or Pace()
         self.deliveries: dict[ModelId, Delivery] = {}
+        supply = supply or Supply()
+        self._colleagues = ClusterColleagues(bus)
+        self._shelf = supply.shelf(models_dir, self._colleagues)
+        self._shelf.in_use = self._folders_in_use
+        loop = asyncio.get_running_loop()
+        self._shelf.on_removed = lambda folder: (
+            loop.call_soon_threadsafe(self.tell, Forgotten(folder)) and None
+        )
+        self.sources = Sources(self._shelf, builtin, supply.hub)
+        self._server = PieceServer(self._shelf, supply.peer_host, supply.peer_port)
+        self._pulls: dict[ModelId, Wanted] = {}
+        self._pull_count = 0
+
+    async def teardown(self) -> None:
+        self._server.close()
+        await self._colleagues.close()
+
+    @forever
+    async def serve(self) -> None:
+        await self._server.run()
 
     @forever
     async def follow(self) -> None:
         self.deliveries = {}
         async with asyncio.TaskGroup() as group, aclosing(self.bus.view.states()) as states:
-            async for state in states:
-                await self._reconcile(wanted(state, self.bus.node), group)
+            async for _ in states:
+                await self._reconcile(group)
 
-    async def _reconcile(self, models: Mapping[ModelId, Wanted], group: asyncio.TaskGroup) -> None:
+    @handles(FindFiles)
+    async def find(self, question: FindFiles) -> FilesFound:
+        model = self._fetched(question.source)
+        holding = self._shelf.holding(model.folder.name) if model else None
+        return FilesFound(
+            urls=self._server.urls, token=self._server.token, manifest=holding and holding.manifest
+        )
+
+    @handles(PullModel)
+    async def pull(self, order: PullModel) -> Done | Refused:
+        needed = wanted(self.bus.view.state, self.bus.node).get(order.model)
+        if needed is not None and needed.source != order.source:
+            return Refused("conflict", f"this node serves {order.model} from {needed.source}")
+        try:
+            self.sources.named(order.source)
+        except Unobtainable as failure:
+            return Refused("bad_request", str(failure))
+        self._pull_count += 1
+        lives = frozenset({(PULLED, self._pull_count)})
+        self._pulls[order.model] = Wanted(order.source, lives, verify=order.verify)
+        return Done(seq=await self._record(order.model, order.source).downloading())  # which `follow` hears
+
+    @handles(RemoveModel)
+    async def remove(self, order: RemoveModel) -> Done | Refused:
+        model = self._fetched(order.source)
+        if model is None:
+            return Refused("bad_request", f"{order.source} is used in place; nothing of it is kept here")
+        if model.folder in self._folders_in_use():
+            return Refused("conflict", f"{order.source} is in use on this node: unload {order.model} first")
+        if not model.folder.is_dir():
+            return Refused("not_found", f"nothing of {order.source} is on this node")
+        await in_thread(self._shelf.remove, model.folder)
+        await self.forget(Forgotten(model.folder))
+        return Done(seq=self.bus.view.state.seq)
+
+    @handles(Forgotten)
+    async def forget(self, removed: Forgotten) -> None:
+        for download in list(self.bus.view.state.downloads.values()):
+            model = self._fetched(download.source)
+            if download.node == self.bus.node and model is not None and model.folder == removed.folder:
+                self._pulls.pop(download.model, None)
+                self.deliveries.pop(download.model, None)
+                await self._record(download.model, download.source).removed()
+
+    async def _reconcile(self, group: asyncio.TaskGroup) -> None:
+        models = self._models()
         for model, delivery in list(self.deliveries.items()):
             if model not in models or models[model].source != delivery.source:
                 del self.deliveries[model]
@@ -49,10 +134,41 @@ class Downloader(Actor):
             delivery = self.deliveries.get(model)
             if delivery is None or (delivery.is_over and want.lives - delivery.lives):
                 self._deliver(model, want, group)
+            elif not covers(delivery.need, want.need):
+                await delivery.stop(replaced=True)
+                self._deliver(model, want, group)
             elif want.lives - delivery.lives:
                 delivery.serve_also(want.lives)
+
+    def _models(self) -> dict[ModelId, Wanted]:
+        """What the state asks for, and what was asked for by name."""
+        needed = wanted(self.bus.view.state, self.bus.node)
+        for model, pulled in self._pulls.items():
+            there = needed.get(model)
+            if there is None or there.source == pulled.source:
+                lives = pulled.lives if there is None else pulled.lives | there.lives
+                needed[model] = Wanted(pulled.source, lives, verify=pulled.verify)
+        return needed
 
     def _deliver(self, model: ModelId, want: Wanted, group: asyncio.TaskGroup) -> None:
         delivery = Delivery(self.bus, self.sources, self.pace, model, want)
         self.deliveries[model] = delivery
         delivery.start(group)
+
+    def _record(self, model: ModelId, source: str) -> DownloadRecord:
+        return DownloadRecord(self.bus, self.bus.node, model, source)
+
+    def _folders_in_use(self) -> frozenset[Path]:
+        """Of what is placed here, and of what is being fetched."""
+        needed = {each.source for each in wanted(self.bus.view.state, self.bus.node).values()}
+        coming = {each.source for each in list(self.deliveries.values()) if not each.is_over}
+        models = (self._fetched(source) for source in needed | coming)
+        return frozenset(model.folder for model in models if model is not None)
+
+    def _fetched(self, source: str) -> FetchedModel | None:
+        """The model, if its source is one whose files are kept here."""
+        try:
+            model = self.sources.named(source)
+        except Unobtainable:
+            return None
+        return model if isinstance(model, FetchedModel) else None

@@ -3,11 +3,10 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import structlog
 
-from actors.downloader.sources.source import Progress
+from actors.downloader.sources.source import Fetched, Need, Progress
 from bus.bus import Bus
 from schemas.events import DownloadReported, DownloadStatus
 from schemas.ids import ModelId, NodeId
@@ -18,7 +17,7 @@ log = structlog.get_logger()
 class DownloadRecord:
     """Puts facts about a download into the log, with the bytes that are here at that moment."""
 
-    def __init__(self, bus: Bus, node: NodeId, model: ModelId, source: str) -> None:
+    def __init__(self, bus: Bus, node: NodeId, model: ModelId, source: str, need: Need = None) -> None:
         self.progress = Progress()
         self.told: DownloadStatus | None = None
         """What this one has told last."""
@@ -26,6 +25,7 @@ class DownloadRecord:
         self._node = node
         self._model = model
         self._source = source
+        self._need = need
         self._log = log.bind(node=node, model=model, source=source)
 
     async def begin(self) -> None:
@@ -54,26 +54,32 @@ class DownloadRecord:
             told = now
             await asyncio.sleep(every_s)
 
-    async def downloading(self, reason: str = "") -> None:
-        await self._record("downloading", reason=reason)
+    async def downloading(self, reason: str = "") -> int:
+        """The sequence of the fact."""
+        return await self._record("downloading", reason=reason)
 
     async def failed(self, reason: str, *, retryable: bool) -> None:
         await self._record("failed", reason=reason, retryable=retryable)
 
-    async def complete(self, folder: Path) -> None:
+    async def complete(self, fetched: Fetched) -> None:
         """Once: a node that starts again with everything in place has nothing to tell."""
         known = self._bus.view.state.download(self._node, self._model)
-        now = ("complete", self._source, str(folder))
-        if known is None or (known.status, known.source, known.path) != now:
-            await self._record("complete", path=str(folder))
+        self._need = fetched.layers
+        now = ("complete", self._source, str(fetched.folder), fetched.layers)
+        if known is None or (known.status, known.source, known.path, known.layers) != now:
+            await self._record("complete", path=str(fetched.folder))
+
+    async def removed(self) -> None:
+        """The files are gone from this node."""
+        await self._record("removed")
 
     async def _record(
         self, status: DownloadStatus, *, path: str = "", reason: str = "", retryable: bool = True
-    ) -> None:
+    ) -> int:
         if status != self.told:
             self._log.info(f"download.{status}", path=path, reason=reason)
         self.told = status
-        await self._bus.log.record(
+        return await self._bus.log.record(
             DownloadReported(
                 node=self._node,
                 model=self._model,
@@ -84,5 +90,8 @@ class DownloadRecord:
                 path=path,
                 reason=reason,
                 retryable=retryable,
+                layers=self._need,
+                bytes_outside=self.progress.bytes_outside,
+                bytes_peers=self.progress.bytes_peers,
             )
         )

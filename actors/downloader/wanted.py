@@ -1,9 +1,11 @@
-"""Which models a node needs, and for which lives of their instances."""
+"""Which models a node needs, which layers of them, and for which lives of their instances."""
 
 from collections import defaultdict
+from collections.abc import Iterator
 
 from msgspec import Struct
 
+from actors.downloader.sources.source import Need
 from schemas.ids import InstanceId, ModelId, NodeId
 from schemas.instance import Instance
 from schemas.state import State
@@ -17,21 +19,60 @@ class Wanted(Struct, frozen=True):
 
     source: str
     lives: frozenset[Life]
+    need: Need = None
+    verify: bool = False
+    """Read every byte that is here already."""
+
+
+class Part(Struct, frozen=True):
+    """What one shard needs: of one model, from one source, these layers (None: all)."""
+
+    model: ModelId
+    source: str
+    layers: tuple[int, int] | None
+    instance: Instance
 
 
 def wanted(state: State, node: NodeId) -> dict[ModelId, Wanted]:
     """One source a model: while a model changes its source, the one that is desired now."""
-    placed: defaultdict[ModelId, list[Instance]] = defaultdict(list)
+    parts: defaultdict[ModelId, list[Part]] = defaultdict(list)
     for instance in state.instances.values():
-        if node in instance.nodes:
-            placed[instance.spec.id].append(instance)
-    return {model: _of_one_source(state, model, instances) for model, instances in placed.items()}
+        for part in parts_of(instance, node):
+            parts[part.model].append(part)
+    return {model: _of_one_source(state, model, each) for model, each in parts.items()}
 
 
-def _of_one_source(state: State, model: ModelId, instances: list[Instance]) -> Wanted:
+def parts_of(instance: Instance, node: NodeId) -> Iterator[Part]:
+    """Everything that `instance` needs on `node`; a second model that goes with the first would stand here too."""
+    for shard in instance.shards:
+        if shard.node == node:
+            yield Part(instance.spec.id, instance.spec.source, shard.layers, instance)
+
+
+def _of_one_source(state: State, model: ModelId, parts: list[Part]) -> Wanted:
     desired = state.models.get(model)
-    sources = {instance.spec.source for instance in instances}
-    latest = max(instances, key=lambda instance: instance.seq).spec.source
-    source = desired.spec.source if desired is not None and desired.spec.source in sources else latest
-    lives = ((one.id, one.attempt) for one in instances if one.spec.source == source)
-    return Wanted(source, frozenset(lives))
+    latest = max(parts, key=lambda part: part.instance.seq).source
+    source = latest
+    if desired is not None and desired.spec.source in {part.source for part in parts}:
+        source = desired.spec.source
+    chosen = [part for part in parts if part.source == source]
+    lives = frozenset((part.instance.id, part.instance.attempt) for part in chosen)
+    return Wanted(source, lives, together([part.layers for part in chosen]))
+
+
+def together(runs: list[tuple[int, int] | None]) -> Need:
+    """All of `runs`, in order, with those that touch made one."""
+    merged: list[tuple[int, int]] = []
+    for run in sorted(run for run in runs if run is not None):
+        if merged and run[0] <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], run[1]))
+        else:
+            merged.append(run)
+    return None if None in runs else tuple(merged)
+
+
+def covers(here: Need, need: Need) -> bool:
+    """Whether whoever has `here` has all of `need`."""
+    if here is None or need is None:
+        return here is None
+    return all(any(first <= run[0] and run[1] <= end for first, end in here) for run in need)

@@ -59,7 +59,7 @@ class Carrying:
             found = state.download(node, spec.id)
             if found is None or found.source != spec.source:
                 return False
-            return found.status == "complete" or (
+            return (found.status == "complete" and found.covers(self._shard.layers)) or (
                 found.status == "failed" and not found.retryable and found.seq > since
             )
 

@@ -13,6 +13,7 @@ import pytest
 from actors.downloader.downloader import Downloader
 from actors.downloader.perseverance import Pace
 from actors.downloader.sources.hub import HubAccess
+from actors.downloader.supply import Supply
 from bus.bus import Bus
 from schemas.events import Decided, DownloadReported, InstanceDeleted, InstancePlaced, InstanceRetried
 from schemas.ids import InstanceId, ModelId, NodeId
@@ -75,7 +76,9 @@ def cluster(bus: Bus) -> Cluster:
 
 @pytest.fixture
 async def downloader(bus: Bus, hub: Hub, llama: Path, tmp_path: Path) -> AsyncIterator[asyncio.Task[None]]:
-    actor = Downloader(bus, tmp_path / "models", {"guide": llama}, hub=HubAccess(url=hub.url), pace=PACE)
+    actor = Downloader(
+        bus, tmp_path / "models", {"guide": llama}, supply=Supply(hub=HubAccess(url=hub.url)), pace=PACE
+    )
     task = asyncio.create_task(actor.run())
     yield task
     task.cancel()
@@ -219,7 +222,9 @@ async def test_a_node_that_starts_again_says_nothing_twice(
     await cluster.until_status("complete")
     _, before = await bus.log.bounds()
     hub.stop()
-    actor = Downloader(bus, tmp_path / "models", {"guide": llama}, hub=HubAccess(url=hub.url), pace=PACE)
+    actor = Downloader(
+        bus, tmp_path / "models", {"guide": llama}, supply=Supply(hub=HubAccess(url=hub.url)), pace=PACE
+    )
     again = asyncio.create_task(actor.run())
     await cluster.place("i2", "builtin:guide", model="other")
     await cluster.until_status("complete", "other")
@@ -239,7 +244,9 @@ async def test_files_that_were_lost_come_again_when_the_node_starts(
     await asyncio.wait([downloader])
     (folder / WEIGHTS).unlink()
     seen = bus.view.state.seq
-    actor = Downloader(bus, tmp_path / "models", {"guide": llama}, hub=HubAccess(url=hub.url), pace=PACE)
+    actor = Downloader(
+        bus, tmp_path / "models", {"guide": llama}, supply=Supply(hub=HubAccess(url=hub.url)), pace=PACE
+    )
     again = asyncio.create_task(actor.run())
     await cluster.until(lambda download: download.status == "complete" and download.seq > seen)
     again.cancel()

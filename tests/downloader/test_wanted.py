@@ -1,6 +1,6 @@
 """Which models a node needs, as a pure function of the state."""
 
-from actors.downloader.wanted import Life, Wanted, wanted
+from actors.downloader.wanted import Life, Wanted, covers, together, wanted
 from schemas.ids import InstanceId, ModelId, NodeId
 from schemas.instance import Instance, Shard
 from schemas.model import ModelSpec
@@ -9,9 +9,16 @@ from schemas.state import Model, State
 HERE, ME = NodeId("here"), ModelId("me")
 
 
-def instance(name: str, seq: int, source: str = "/a", node: str = HERE, attempt: int = 1) -> Instance:
+def instance(
+    name: str,
+    seq: int,
+    source: str = "/a",
+    node: str = HERE,
+    attempt: int = 1,
+    layers: tuple[int, int] | None = None,
+) -> Instance:
     spec = ModelSpec(id=ME, source=source)
-    shards = (Shard(node=NodeId(node)),)
+    shards = (Shard(node=NodeId(node), layers=layers),)
     return Instance(seq=seq, id=InstanceId(name), spec=spec, shards=shards, attempt=attempt)
 
 
@@ -42,3 +49,20 @@ def test_else_the_source_of_the_latest_instance_counts() -> None:
     both = (instance("old", 2, "/a"), instance("new", 3, "/b"))
     assert wanted(state(*both), HERE)[ME].source == "/b"
     assert wanted(state(*both, desired="/c"), HERE)[ME].source == "/b"
+
+
+def test_the_layers_of_all_shards_are_needed_together() -> None:
+    two = state(instance("i1", 2, layers=(0, 4)), instance("i2", 3, layers=(8, 12)))
+    assert wanted(two, HERE)[ME].need == ((0, 4), (8, 12))
+    assert wanted(state(instance("i1", 2, layers=(0, 4)), instance("i2", 3)), HERE)[ME].need is None
+
+
+def test_runs_that_touch_are_one() -> None:
+    assert together([(4, 8), (0, 4), (12, 14), (13, 20)]) == ((0, 8), (12, 20))
+
+
+def test_what_is_here_covers_what_is_within_it() -> None:
+    assert covers(None, ((0, 4),))
+    assert covers(((0, 8),), ((2, 4),))
+    assert not covers(((0, 8),), None)
+    assert not covers(((0, 8),), ((6, 9),))

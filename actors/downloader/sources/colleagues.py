@@ -10,6 +10,8 @@ from bus.claims import Claim
 from schemas.ids import NodeId
 from schemas.manifest import Manifest
 
+Why = Literal["lacks", "coming", "away"]
+
 
 class Sought(Struct, frozen=True):
     """One piece of a model, wherever it is."""
@@ -26,7 +28,7 @@ class Sought(Struct, frozen=True):
 class Lack(Exception):
     """A node does not give a piece: it has none (`lacks`), will have it (`coming`), or does not answer (`away`)."""
 
-    def __init__(self, why: Literal["lacks", "coming", "away"]) -> None:
+    def __init__(self, why: Why) -> None:
         super().__init__(why)
         self.why = why
 

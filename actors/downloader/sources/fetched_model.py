@@ -57,7 +57,7 @@ class FetchedModel:
     ) -> Fetched:
         with disk_errors(self.outside.source, self.folder):
             await in_thread(self.shelf.note_used, self.folder)
-            await in_thread(holding.check, everything=verify)
+            await in_thread(holding.check, everything=verify or self.shelf.verify_always)
         gathering = Gathering(self.shelf, self.outside, client, holding, progress)
         if need is None:
             await gathering.bring(holding.pieces())

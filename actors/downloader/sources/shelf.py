@@ -20,7 +20,7 @@ log = structlog.get_logger()
 
 USED = "used"
 InUse = Callable[[], frozenset[Path]]
-Removed = Callable[[Path], None]
+OnRemoved = Callable[[Path], None]
 
 
 class Shelf:
@@ -34,6 +34,7 @@ class Shelf:
         bytes_s: float = 0,
         max_bytes: int = 0,
         offline: bool = False,
+        verify_always: bool = False,
     ) -> None:
         self.models_dir = models_dir
         self.colleagues = colleagues or Nobody()
@@ -41,10 +42,12 @@ class Shelf:
         self.max_bytes = max_bytes
         """Most bytes of models on this disk; 0: what it holds."""
         self.offline = offline
+        self.verify_always = verify_always
         self.filling: defaultdict[Path, asyncio.Lock] = defaultdict(asyncio.Lock)
         self.in_use: InUse = frozenset
-        """Folders that nobody may remove now."""
-        self.on_removed: Removed = lambda _: None
+        """Folders that nobody may remove now; asked in a thread."""
+        self.on_removed: OnRemoved = lambda _: None
+        """Is told, in a thread, of what was removed to make room."""
         self._holdings: dict[str, Holding] = {}
 
     def holding(self, folder_name: str) -> Holding | None:
@@ -73,7 +76,6 @@ class Shelf:
         self._holdings.pop(folder.name, None)
         shutil.rmtree(folder)
         log.info("model.removed", folder=str(folder))
-        self.on_removed(folder)
 
     def make_room(self, source: str, folder: Path, missing: int) -> None:
         """Remove what was not used for longest until `missing` more bytes are within the bound; raises Unobtainable."""
@@ -94,6 +96,7 @@ class Shelf:
             )
         for path in going:
             self.remove(path)
+            self.on_removed(path)
         if missing > (free := shutil.disk_usage(folder).free):
             raise Unobtainable(
                 f"{source} does not fit: it needs {missing:,} more bytes in {folder}, where {free:,} are free; "
