@@ -11,6 +11,7 @@ from secrets import token_hex
 
 import structlog
 
+from actors.bus_access import open_bus
 from actors.downloader.downloader import Downloader
 from actors.downloader.sources.hub import HubAccess
 from actors.election import Election
@@ -24,7 +25,6 @@ from actors.machine.profile import measure_profile
 from actors.master.master import Master
 from actors.membership import Membership, TwinNode, require_no_twin
 from actors.model_wish import wish
-from actors.own_server import own_server
 from actors.receptionist import Receptionist
 from actors.settings import Settings
 from actors.threads import in_thread
@@ -86,22 +86,18 @@ class Node:
         folder = DataFolder.open(settings.data_dir)
         stack.callback(folder.close)
         measuring = asyncio.create_task(in_thread(measure_profile))
-        server = own_server(settings, folder)
-        if server is not None:
-            await server.start()
-            stack.push_async_callback(server.stop)
-        url = server.url if server is not None else settings.bus_url
+        access = await open_bus(settings, folder, stack)
         bus = await Bus.connect(
-            url,
+            access.url,
             settings.cluster,
             f"node-{settings.name}",
             folder.node_id(),
             lease_ttl_s=settings.lease_ttl_s,
-            joins=bool(settings.join),
+            joins=access.server is None and bool(access.join_url),
         )
         stack.push_async_callback(bus.close)
         node = cls(settings, folder, bus, await measuring)
-        node._join_url = server.join_url if server is not None else settings.join
+        node._join_url = access.join_url
         stack.push_async_callback(node._tracing.close)
         stack.push_async_callback(node._ensemble.close)
         if node._api is not None:
@@ -109,8 +105,8 @@ class Node:
                 node._api.bind()
             except AddressUnusable as failure:
                 raise CannotStart(str(failure)) from failure
-        if server is not None:
-            node._ensemble.start("server", server.watch)
+        if access.server is not None:
+            node._ensemble.start("server", access.server.watch)
         return node
 
     async def live(self, on_ready: OnReady) -> int:

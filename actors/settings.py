@@ -40,6 +40,10 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where this node's own server listens; `0.0.0.0` where it accepts peers and nothing else is told."""
     accept_peers: bool = False
     """Other machines may join over this node's own server, with the token and TLS."""
+    discover: bool = False
+    """Join the cluster of this name on the local network; be its first node, and accept peers, where there is none."""
+    no_announce: bool = False
+    """Do not tell the local network that peers are accepted."""
     join: str = ""
     """`tls://TOKEN@host:4222`: the server of a node that accepts peers."""
     join_token: str = ""
@@ -83,6 +87,18 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     hub_token: str = ""
     """In whose name the hub is asked, for gated models; empty: what `hf auth login` saved, for its own hub only."""
 
+    offline: bool = False
+    """Fetch nothing from outside: models come from this node's disk, and from the other nodes."""
+    download_bytes_s: Annotated[float, Meta(ge=0)] = 0
+    """Most bytes a second that this node fetches from outside; 0: as fast as it goes."""
+    models_max_bytes: Annotated[int, Meta(ge=0)] = 0
+    """Most bytes of fetched models on this node; what was not used for longest goes first. 0: what the disk holds."""
+    verify_models: Literal["changed", "always"] = "changed"
+    """At each start of a model, read those files that were written to since they were checked, or all of them."""
+    peer_host: str = ""
+    """Where this node serves its models' files to the others; empty: only to this machine, unless other machines join."""
+    peer_port: Port = 0
+
     otlp_endpoint: str = ""
     """Where spans are sent, OTLP over HTTP (`OTEL_EXPORTER_OTLP_ENDPOINT` too); empty: nowhere."""
 
@@ -94,6 +110,11 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             if self.join
             else with_files(self.nats, self.tls_ca, self.tls_cert, self.tls_key)
         )
+
+    @property
+    def accepts_peers(self) -> bool:
+        """Whether other machines may come in over this node's own server, if it comes to have one."""
+        return self.accept_peers or self.discover
 
     @property
     def roles(self) -> tuple[Role, ...]:
@@ -186,7 +207,7 @@ def _expected(name: str, problem: str) -> str:
 def _completed(settings: Settings, folder: Path) -> Settings:
     """With what has no fixed default filled in, and the data folder absolute."""
     nats = settings.nats if "://" in settings.nats or not settings.nats else f"nats://{settings.nats}"
-    opened = settings.accept_peers and settings.nats_host == Settings().nats_host
+    opened = settings.accepts_peers and settings.nats_host == Settings().nats_host
     return msgspec.structs.replace(
         settings,
         name=settings.name or platform.node().split(".")[0] or "node",
@@ -230,16 +251,19 @@ def _problems(settings: Settings) -> Iterator[str]:
 
 
 def _problems_of_joining(settings: Settings) -> Iterator[str]:
-    for name in ("join", "accept_peers"):
+    for name in ("join", "accept_peers", "discover"):
         if settings.nats and getattr(settings, name):
             yield f"nats and {name} together: somebody else's server, or the cluster's own; give one of them"
-    if settings.join and settings.accept_peers:
-        yield "join and accept_peers together: a node that joins has no server of its own; give one of them"
+    for name in ("accept_peers", "discover"):
+        if settings.join and getattr(settings, name):
+            yield f"join and {name} together: a node that joins has no server of its own; give one of them"
+    if settings.discover and settings.no_announce:
+        yield "discover and no_announce together: nodes that look for each other are seen; give one of them"
     if settings.join and not _JOIN_URL.fullmatch(settings.join):
         yield "join is no address to join; one looks like tls://TOKEN@host:4222 (the first node's join line says it)"
     if settings.join_token and not TOKEN.fullmatch(settings.join_token):
         yield "join_token cannot be used: a token is 16 to 128 letters, digits, '-' and '_'"
-    if settings.nats_host not in _LOOPBACK and not settings.accept_peers:
+    if settings.nats_host not in _LOOPBACK and not settings.accepts_peers:
         yield f"nats_host {settings.nats_host} would open this node's server to the network; say so with accept_peers"
     for name in ("tls_ca", "tls_cert", "tls_key"):
         if getattr(settings, name) and not settings.nats:

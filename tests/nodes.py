@@ -8,6 +8,7 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import psutil
@@ -17,6 +18,7 @@ from bus.bus import Bus
 from schemas.ids import NodeId
 
 READY_S = 60.0
+HERE = Path(__file__).parent.parent
 
 
 class NodeProcess:
@@ -28,22 +30,33 @@ class NodeProcess:
         self.folder = folder
 
     @classmethod
-    async def start(cls, folder: Path, *flags: str, program: str = "actors.cli") -> "NodeProcess":
-        """Returns when the node says that it is ready; `program` has the command line's own arguments."""
+    async def start(
+        cls,
+        folder: Path,
+        *flags: str,
+        program: str = "actors.cli",
+        within: tuple[str, ...] = (),
+        source: Path = HERE,
+        ready_s: float = READY_S,
+    ) -> "NodeProcess":
+        """Returns when the node says that it is ready; `program` has the command line's own arguments.
+
+        `within`: a command that runs the node (`ip netns exec NAME`); `source`: the tree that its code is from.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "up.log").open("ab") as journal:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", program, "up", "--json", "--data-dir", str(folder)),
+                *(*within, sys.executable, "-m", program, "up", "--json", "--data-dir", str(folder)),
                 *("--api-port", "0", "--nats-port", "0", "--log-level", "debug"),
                 *flags,
                 stdout=PIPE,
                 stderr=journal,
                 stdin=asyncio.subprocess.DEVNULL,
                 cwd=folder,
-                env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
+                env={**os.environ, "PYTHONPATH": str(source)},
             )
         assert process.stdout is not None
-        async with asyncio.timeout(READY_S):
+        async with asyncio.timeout(ready_s):
             line = await process.stdout.readline()
         if not line:
             await process.wait()
@@ -108,8 +121,8 @@ async def nodes_in(folder: Path) -> AsyncIterator[StartNode]:
     """Starts nodes in folders beneath `folder`; stops all of them, killed ones' leftovers too."""
     started: list[NodeProcess] = []
 
-    async def start(name: str = "a", *flags: str, program: str = "actors.cli") -> NodeProcess:
-        node = await NodeProcess.start(folder / name, "--name", name, *flags, program=program)
+    async def start(name: str = "a", *flags: str, **how: Any) -> NodeProcess:
+        node = await NodeProcess.start(folder / name, "--name", name, *flags, **how)
         started.append(node)
         return node
 

@@ -49,6 +49,15 @@ def up(
     accept_peers: Annotated[
         bool, typer.Option("--accept-peers", help="Let other machines join.", rich_help_panel=BUS)
     ] = False,
+    discover: Annotated[
+        bool,
+        typer.Option(
+            "--discover", help="Join the cluster of this network, or begin it.", rich_help_panel=BUS
+        ),
+    ] = False,
+    no_announce: Annotated[
+        bool, typer.Option("--no-announce", help="Accept peers in silence.", rich_help_panel=BUS)
+    ] = False,
     join_token: Annotated[
         str | None,
         typer.Option(metavar="TOKEN", help="What they must know. Default: made once.", rich_help_panel=BUS),
@@ -83,6 +92,12 @@ def up(
     no_master: Annotated[
         bool, typer.Option("--no-master", help="Never lead.", rich_help_panel=ROLES)
     ] = False,
+    offline: Annotated[
+        bool,
+        typer.Option(
+            "--offline", help="Fetch no models from outside, only from other nodes.", rich_help_panel=ROLES
+        ),
+    ] = False,
     api_only: Annotated[
         bool, typer.Option("--api-only", help="Only answer clients.", rich_help_panel=ROLES)
     ] = False,
@@ -102,6 +117,8 @@ def up(
         "nats_port": nats_port,
         "join": join,
         "accept_peers": accept_peers or None,
+        "discover": discover or None,
+        "no_announce": no_announce or None,
         "join_token": join_token,
         "nats_host": nats_host,
         "tls_ca": tls_ca,
@@ -113,6 +130,7 @@ def up(
         "no_worker": no_worker or None,
         "no_master": no_master or None,
         "api_only": api_only or None,
+        "offline": offline or None,
         "log_level": log_level,
         "log_format": log_format,
     }
@@ -155,7 +173,7 @@ def greet(info: NodeInfo, settings: Settings) -> None:
     for word, value in lines.items():
         if value:
             screen.out.print(f"  {word:<7}{value}", markup=False)
-    if settings.accept_peers:
+    if settings.accepts_peers:
         screen.out.print(
             f"Another machine joins with: [bold]actors up --join {info.join_url}[/]", soft_wrap=True
         )

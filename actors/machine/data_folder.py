@@ -6,7 +6,6 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
@@ -79,15 +78,15 @@ class DataFolder:
             raise DataFolderError(_sentence(self.path, error)) from error
         return made
 
-    def join_token(self, given: str, make: Callable[[], str]) -> str:
-        """What peers must know: what was `given`, which is kept, else what is kept, else a new one."""
+    def join_token(self, given: str) -> str:
+        """What peers must know: what was `given`, which is kept from now on, else what is kept; empty: neither."""
         file = self.path / "join.token"
         try:
-            token = given or (file.read_text().strip() if file.exists() else "") or make()
-            write_whole(file, token.encode() + b"\n")
+            if given:
+                write_whole(file, given.encode() + b"\n")
+            return given or (file.read_text().strip() if file.exists() else "")
         except OSError as error:
             raise DataFolderError(_sentence(self.path, error)) from error
-        return token
 
     def announce(self, info: NodeInfo) -> None:
         """Write `node.json`: this node is ready."""

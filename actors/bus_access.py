@@ -1,0 +1,116 @@
+"""How a node comes to its bus: somebody else's, a neighbour's, or a server of its own."""
+
+import asyncio
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+
+import structlog
+from msgspec import Struct
+
+from actors.machine.addresses import own_addresses
+from actors.machine.data_folder import DataFolder
+from actors.settings import Settings
+from bus.address import joining
+from bus.authority import new_token
+from bus.discovery import Neighbours, NoNetwork, Notice
+from bus.errors import BusAway
+from bus.server import Server
+from bus.server_file import Peers
+
+log = structlog.get_logger()
+
+REACH_S = 5.0
+
+
+class TokenMissing(BusAway):
+    """A cluster was found, and what it asks for is not known here."""
+
+
+class BusAccess(Struct, frozen=True, kw_only=True):
+    """The way to the bus, which is there now."""
+
+    url: str
+    join_url: str = ""
+    """What other machines join with; empty where they cannot."""
+    server: Server | None = None
+    """This node's own, already started."""
+
+
+async def open_bus(settings: Settings, folder: DataFolder, stack: AsyncExitStack) -> BusAccess:
+    """Find the bus, or start it; what was started ends with `stack`.
+
+    Raises `BusAway`, `PortTaken` or `UnusableServer`, with the way out.
+    """
+    if settings.bus_url:
+        return BusAccess(url=settings.bus_url, join_url=settings.join)
+    if not settings.accepts_peers:
+        return await _own(Server(folder.nats, host=settings.nats_host, port=settings.nats_port), stack)
+    neighbours = await _neighbours(settings, folder, stack)
+    if settings.discover and neighbours is not None and (found := await neighbours.find()) is not None:
+        await neighbours.close()
+        return await _neighbours_bus(found, folder.join_token(settings.join_token))
+    token = folder.join_token(settings.join_token) or folder.join_token(new_token())
+    peers = Peers(token=token, addresses=own_addresses())
+    access = await _own(Server(folder.nats, settings.nats_host, settings.nats_port, peers), stack)
+    if neighbours is not None and access.server is not None:
+        await neighbours.say("bus", access.server.port)
+    return access
+
+
+async def _own(server: Server, stack: AsyncExitStack) -> BusAccess:
+    await server.start()
+    stack.push_async_callback(server.stop)
+    return BusAccess(url=server.url, join_url=server.join_url, server=server)
+
+
+async def _neighbours(settings: Settings, folder: DataFolder, stack: AsyncExitStack) -> Neighbours | None:
+    """Who is there, and that this node is; None where nobody is to be told or mDNS does not work."""
+    if settings.no_announce:
+        return None
+    mine = Notice(
+        cluster=settings.cluster,
+        node=folder.node_id(),
+        stage="seeking" if settings.discover else "first",
+        remembers=_remembers(folder.nats),
+        addresses=own_addresses(),
+    )
+    neighbours = Neighbours(mine)
+    stack.push_async_callback(neighbours.close)
+    try:
+        await neighbours.open()
+    except NoNetwork as failure:
+        if settings.discover:
+            raise
+        log.warning("discovery.unusable", reason=str(failure))
+        return None
+    return neighbours
+
+
+def _remembers(nats: Path) -> bool:
+    return (nats / "store" / "jetstream").exists()
+
+
+async def _neighbours_bus(found: Notice, token: str) -> BusAccess:
+    if not token:
+        raise TokenMissing(
+            f"cluster {found.cluster} is at {found.addresses[0]}:{found.port} (node {found.node}), and asks for its "
+            "token: --join-token, or TROUPE_JOIN_TOKEN; it stands in join.token of that node's data folder"
+        )
+    host = await _reachable(found)
+    log.info("discovery.found", cluster=found.cluster, other=found.node, host=host, port=found.port)
+    url = f"tls://{token}@{host}:{found.port}"
+    return BusAccess(url=joining(url), join_url=url)
+
+
+async def _reachable(found: Notice) -> str:
+    """The first of a node's addresses that leads there from here."""
+    for address in found.addresses:
+        with suppress(OSError, TimeoutError):
+            async with asyncio.timeout(REACH_S):
+                _, writer = await asyncio.open_connection(address, found.port)
+            writer.close()
+            return address
+    raise BusAway(
+        f"node {found.node} announces the bus of {found.cluster} at {', '.join(found.addresses)}, port {found.port}, "
+        "and nothing answers there: is a firewall in between?"
+    )

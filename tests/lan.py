@@ -1,0 +1,104 @@
+"""Machines of their own: network namespaces on one bridge, each with an address, a link that can be cut or starved."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from secrets import randbelow, token_hex
+
+import pytest
+
+
+class Machine:
+    """A namespace with one address; `within` runs a command in it."""
+
+    def __init__(self, lan: str, number: int, address: str) -> None:
+        self.name = f"{lan}m{number}"
+        self.port = f"{lan}p{number}"
+        """Its end of the cable, at the bridge."""
+        self.address = address
+
+    @property
+    def within(self) -> tuple[str, ...]:
+        return ("ip", "netns", "exec", self.name)
+
+    def cut(self) -> None:
+        ip("link", "set", self.port, "down")
+
+    def mend(self) -> None:
+        ip("link", "set", self.port, "up")
+
+    def starve(self, rate: str) -> None:
+        """Let no more than `rate` (`10mbit`) through, in either direction."""
+        for command in (("tc",), (*self.within, "tc")):
+            device = self.port if len(command) == 1 else "eth0"
+            shape = (
+                "qdisc",
+                "replace",
+                "dev",
+                device,
+                "root",
+                "tbf",
+                "rate",
+                rate,
+                "burst",
+                "16kb",
+                "latency",
+                "300ms",
+            )
+            run(*command, *shape)
+
+    def feed(self) -> None:
+        """Take the limit away."""
+        run("tc", "qdisc", "del", "dev", self.port, "root")
+        run(*self.within, "tc", "qdisc", "del", "dev", "eth0", "root")
+
+
+def run(*command: str) -> None:
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, (command, done.stderr)
+
+
+def ip(*words: str) -> None:
+    run("ip", *words)
+
+
+@contextmanager
+def lan(count: int) -> Iterator[list[Machine]]:
+    """`count` machines on one network, where this process has an address too (.254)."""
+    name = f"t{token_hex(3)}"
+    net = f"10.{64 + randbelow(64)}.{randbelow(256)}"
+    machines = [Machine(name, number, f"{net}.{number}") for number in range(1, count + 1)]
+    _require(name)
+    try:
+        ip("link", "add", name, "type", "bridge", "mcast_snooping", "0")
+        ip("address", "add", f"{net}.254/24", "dev", name)
+        ip("link", "set", name, "up")
+        for machine in machines:
+            _plug_in(machine, name)
+        yield machines
+    finally:
+        for machine in machines:
+            subprocess.run(["ip", "netns", "del", machine.name], check=False, capture_output=True)
+        subprocess.run(["ip", "link", "del", name], check=False, capture_output=True)
+
+
+def _plug_in(machine: Machine, bridge: str) -> None:
+    ip("netns", "add", machine.name)
+    ip("link", "add", machine.port, "type", "veth", "peer", "name", "eth0", "netns", machine.name)
+    ip("link", "set", machine.port, "master", bridge, "up")
+    inside = ("-n", machine.name)
+    ip(*inside, "address", "add", f"{machine.address}/24", "dev", "eth0")
+    ip(*inside, "link", "set", "lo", "up")
+    ip(*inside, "link", "set", "eth0", "up")
+
+
+def _require(name: str) -> None:
+    """Skip where no namespaces can be made; in CI that is a failure."""
+    try:
+        ip("netns", "add", name)
+        ip("netns", "del", name)
+    except (OSError, AssertionError) as failure:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(f"network namespaces need root and iproute2: {failure}")

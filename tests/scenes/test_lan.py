@@ -1,0 +1,104 @@
+"""Machines with their own addresses find each other, form one cluster, lose a link, and heal."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest
+
+from bus.address import joining
+from bus.bus import Bus
+from schemas.ids import NodeId
+from schemas.state import State
+from tests.lan import Machine, lan
+from tests.nodes import NodeProcess, StartNode
+
+TOKEN = "the-token-of-all-machines"
+FLAGS = ("--discover", "--join-token", TOKEN)
+Plug = Callable[..., Awaitable[NodeProcess]]
+
+
+@pytest.fixture
+async def plug(start_node: StartNode) -> Plug:
+    """`await plug(machine)`: a node on that machine, told the token and to look."""
+
+    async def start(machine: Machine, *flags: str) -> NodeProcess:
+        where = ("--api-host", machine.address)
+        return await start_node(
+            f"n{machine.address.rpartition('.')[2]}", *FLAGS, *where, *flags, within=machine.within
+        )
+
+    return start
+
+
+async def chat(node: NodeProcess) -> str:
+    async with httpx.AsyncClient(timeout=60) as client:
+        asked = {"model": "guide", "messages": [{"role": "user", "content": "reverse the word cat"}]}
+        answer = await client.post(f"{node.openai_url}/chat/completions", json=asked)
+    assert answer.status_code == 200, answer.text
+    return answer.json()["choices"][0]["message"]["content"]
+
+
+def alive(state: State) -> set[str]:
+    return {node.name for node in state.nodes.values() if node.alive}
+
+
+@asynccontextmanager
+async def outside(node: NodeProcess) -> AsyncIterator[Bus]:
+    """A connection of the test's own, over the network."""
+    bus = await Bus.connect(joining(node.info.join_url), "troupe", "test", NodeId("test"))
+    try:
+        await bus.view.start()
+        yield bus
+    finally:
+        await bus.close()
+
+
+async def test_two_machines_find_each_other_and_either_answers(plug: Plug) -> None:
+    with lan(2) as machines:
+        nodes = await asyncio.gather(*(plug(machine) for machine in machines))
+        assert len({node.info.join_url for node in nodes}) == 1
+        assert await asyncio.gather(*(chat(node) for node in nodes)) == ["tac", "tac"]
+        await stop(nodes)
+
+
+async def stop(nodes: list[NodeProcess]) -> None:
+    """While there is a network; the one with the bus last."""
+    for node in sorted(nodes, key=lambda node: "127.0.0.1" in node.info.nats_url):
+        await node.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_four_machines_lose_a_link_and_heal(plug: Plug) -> None:
+    with lan(4) as machines:
+        nodes = await asyncio.gather(*(plug(machine) for machine in machines))
+        (first,) = [node for node in nodes if "127.0.0.1" in node.info.nats_url]
+        async with outside(first) as bus:
+            everybody = {f"n{number}" for number in range(1, 5)}
+            await bus.view.until(lambda state: alive(state) == everybody, timeout_s=20)
+            assert await asyncio.gather(*(chat(node) for node in nodes)) == ["tac"] * 4
+
+            away = next(node for node in nodes if node is not first)
+            machine = machines[nodes.index(away)]
+            machine.cut()
+            gone = f"n{nodes.index(away) + 1}"
+            await bus.view.until(lambda state: alive(state) == everybody - {gone}, timeout_s=30)
+            assert [await chat(node) for node in nodes if node is not away] == ["tac"] * 3
+            machine.mend()
+            await bus.view.until(lambda state: alive(state) == everybody, timeout_s=60)
+            assert await chat(away) == "tac"
+
+            machines[nodes.index(first)].cut()  # the bus itself
+            await bus.connection.until_down()
+            machines[nodes.index(first)].mend()
+            await bus.until_connected()
+            await bus.view.until(lambda state: alive(state) == everybody, timeout_s=60)
+            assert await asyncio.gather(*(chat(node) for node in nodes)) == ["tac"] * 4
+
+            await away.kill()
+            await bus.view.until(lambda state: alive(state) == everybody - {gone}, timeout_s=30)
+            back = await plug(machine)
+            assert back.node == away.node and await chat(back) == "tac"
+        await stop([back, *(node for node in nodes if node is not away)])
