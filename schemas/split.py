@@ -1,11 +1,24 @@
-"""How an instance may be split over nodes, by the architecture of its model: what the engine can run today."""
+"""How an instance may be split over nodes, by the architecture of its model: what runners can form a group for."""
 
 from schemas.instance import Split
 
-_SPLITTABLE: dict[str, frozenset[Split]] = {}
-"""`model_type` of a config.json -> the splits that runners can form a group for."""
+_BOTH: frozenset[Split] = frozenset({"pipeline", "tensor"})
+_PIPELINE: frozenset[Split] = frozenset({"pipeline"})
+_TENSOR: frozenset[Split] = frozenset({"tensor"})
+_SPLITTABLE: dict[str, frozenset[Split]] = {
+    "llama": _BOTH,
+    "mistral": _BOTH,
+    "qwen2": _BOTH,
+    "qwen3": _BOTH,
+}
+"""`model_type` of a config.json -> the splits that were tried and found equal to one process."""
 
 
 def splittable(architecture: str) -> frozenset[Split]:
     """The splits that runners can serve `architecture` in; `whole` always."""
     return _SPLITTABLE.get(architecture, frozenset()) | {"whole"}
+
+
+def tensor_fits(heads: int, kv_heads: int, ranks: int) -> bool:
+    """Whether so many ranks can share the heads of each layer: all of them get as many."""
+    return heads % ranks == 0 and kv_heads % ranks == 0

@@ -1,6 +1,6 @@
 """The rows that decode together: one step gives each of them a token; between steps they join and leave."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import perf_counter
 
 import mlx.core as mx
@@ -35,17 +35,27 @@ class Drawn(Struct, frozen=True):
     """What has come of the searches among them."""
 
 
+Agree = Callable[[Sequence[mx.array]], Sequence[mx.array]]
+"""What is decided upon, as rank 0 of a group has it: another machine's last bits may be others."""
+
+
 class Decoding:
     """`step` until nobody is left; `ahead`: the next step is begun before the tokens of this one are read."""
 
     def __init__(
-        self, batch: Batch, vocabulary: int, ahead: bool, prefixes: PrefixCache | None = None
+        self,
+        batch: Batch,
+        vocabulary: int,
+        ahead: bool,
+        prefixes: PrefixCache | None = None,
+        agree: Agree = list,
     ) -> None:
         """`prefixes`: where the conversations of rows that leave are kept."""
         self._batch = batch
         self._vocabulary = vocabulary
         self._ahead = ahead
         self._prefixes = prefixes
+        self._agree = agree
         self._rows: list[Row | None] = []
         self._sampler: Sampler | None = None
         self._single: list[Row | None] = []
@@ -127,8 +137,10 @@ class Decoding:
         if self._sampler is None:
             self._sampler = self._sort_out()
         best, logits = self._batch.step(tokens)
-        drawn = self._sampler.draw(logits, best)
-        weighed = [search.weigh(logits[self._seats(search.beams)]) for search in self._searches]
+        (drawn,) = self._agree([self._sampler.draw(logits, best)])
+        weighed = [
+            search.weigh(logits[self._seats(search.beams)]).agreed(self._agree) for search in self._searches
+        ]
         self._drawn = Drawn(list(self._rows), drawn, describe(self._single, logits, drawn), weighed)
         for row in self._rows:
             if row is not None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import msgspec
 from msgspec import Struct
+from schemas.group import Seat
 
 from actors.engine.blas import load_fast_blas
 from actors.engine.lean_mlx_lm import import_mlx_lm
@@ -25,6 +26,8 @@ class Wanted(Struct, frozen=True, kw_only=True):
     cache_bytes: int | None = None
     """Most memory for prefixes that are kept; None: what suits the machine."""
     speed: SimulatedSpeed | None = None
+    seat: Seat | None = None
+    """Its place in a group of ranks; None: it is alone."""
 
 
 def make_engine(wanted: Wanted) -> Engine:
@@ -43,4 +46,4 @@ def make_engine(wanted: Wanted) -> Engine:
     except ImportError as error:
         raise EngineLoadError(f"MLX cannot be imported on this machine: {error}", retryable=False) from error
     limits = Limits(wanted.context, wanted.slots, wanted.cache_bytes)
-    return MlxEngine(wanted.folder, wanted.origin, limits)
+    return MlxEngine(wanted.folder, wanted.origin, limits, wanted.seat)

@@ -3,7 +3,8 @@
 from actors.engine.model_loader import sentence
 from schemas.chunks import FailureCode
 
-REQUEST_ERRORS = (
+Errors = tuple[type[Exception], ...]
+REQUEST_ERRORS: Errors = (
     *(RuntimeError, ValueError, TypeError, IndexError, KeyError),
     *(AttributeError, MemoryError, OverflowError, AssertionError),
 )

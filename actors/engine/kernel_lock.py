@@ -23,9 +23,12 @@ LOOK_S = 0.05
 
 
 @contextmanager
-def kernel_lock(patience_s: float = PATIENCE_S) -> Generator[None]:
-    """Held while the block runs; the system frees it when a process dies. Where no lock is to be had, none is held."""
-    lock = _opened()
+def kernel_lock(patience_s: float = PATIENCE_S, folder: Path | None = None) -> Generator[None]:
+    """Held while the block runs; the system frees it when a process dies. Where no lock is to be had, none is held.
+
+    `folder`: where this process lets MLX write its kernels; None: the folder for temporary files.
+    """
+    lock = _opened(folder or Path(tempfile.gettempdir()))
     try:
         if lock is not None and not _locked(lock, patience_s):
             log.warning("kernels.unlocked", waited_s=patience_s)
@@ -51,8 +54,8 @@ def _locked(lock: int, patience_s: float) -> bool:
             return True
 
 
-def _opened() -> int | None:
-    path = Path(tempfile.gettempdir()) / f"troupe-kernels-{os.getuid()}.lock"
+def _opened(folder: Path) -> int | None:
+    path = folder / f"troupe-kernels-{os.getuid()}.lock"
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError:

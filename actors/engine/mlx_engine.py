@@ -6,18 +6,22 @@ Imported by `actors.engine.factory` alone, which has loaded a fast BLAS before.
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
 import mlx.core as mx
+from actors.engine.group import Group, form
+from actors.engine.turn import Turn
 from mlx_lm.models.cache import KVCache, make_prompt_cache
 from msgspec import Struct
+from schemas.group import Seat
 
 from actors.engine.answer import Answer
 from actors.engine.batch import Cache
 from actors.engine.beam_search import BeamSearch
 from actors.engine.decoding import Decoding, Joining
-from actors.engine.failure import REQUEST_ERRORS, failure
+from actors.engine.failure import REQUEST_ERRORS, Errors, failure
 from actors.engine.fault import fault
 from actors.engine.fitting import fitting
 from actors.engine.grammar import GrammarError, Grammars
@@ -36,6 +40,7 @@ from schemas.task import Sampling, Task, pack_ids, unpack_ids
 
 CPU_PREFILL_CHUNK, GPU_PREFILL_CHUNK = 512, 2048
 """Most tokens of prompt in one step."""
+WARM = Turn(now=0.0, budget=CPU_PREFILL_CHUNK)
 CLEAR_EVERY = 256
 """Steps after which MLX gives back the memory that it keeps for reuse."""
 
@@ -49,15 +54,25 @@ class Waiting(Struct, frozen=True):
 
 
 class MlxEngine:
-    """Serves the model in `folder`."""
+    """Serves the model in `folder`, or as one rank of several a part of it: then all ranks do the same steps."""
 
-    def __init__(self, folder: Path, origin: Origin, limits: Limits = Limits()) -> None:  # noqa: B008 (frozen)
+    def __init__(
+        self,
+        folder: Path,
+        origin: Origin,
+        limits: Limits = Limits(),  # noqa: B008 (frozen)
+        seat: Seat | None = None,
+    ) -> None:
         self.compiled = False
         """Whether steps of decoding are replayed instead of built anew."""
         self.slots = 0
         self._folder = folder
         self._origin = origin
         self._limits = limits
+        self._seat = seat
+        self._group: Group | None = None
+        self._forgiven: Errors = REQUEST_ERRORS if seat is None else ()
+        """Errors of a step that end only those who were in it; a group cannot go on when one rank has failed."""
         self._context = limits.context
         self._vocabulary = 0
         self._answers: list[Answer] = []
@@ -78,27 +93,39 @@ class MlxEngine:
         return Gauges(rows, self._prefill.rows, len(self._waiting), decoding.nbytes, prefixes.nbytes)
 
     def load(self, report: Report) -> None:
+        if self._seat is not None:
+            report("joining")
+            self._group = form(self._seat)
         report("reading")
-        loaded = load_model(self._folder)
+        loaded = load_model(self._folder, self._group)
         self._context = self._limits.within(loaded.context)
         self._vocabulary = loaded.vocabulary
         self._grammars = Grammars(self._folder, loaded.vocabulary)
         report("compiling")
-        with kernel_lock():
+        with self._kernel_lock():
             self._fit(loaded)
 
     def _fit(self, loaded: LoadedModel) -> None:
         """On a GPU a token ahead; on a CPU compiled steps, where they give the same logits."""
-        on_cpu = loaded.on_cpu
+        on_cpu, group = loaded.on_cpu, self._group
         make_cache: partial[Cache] = partial(make_prompt_cache, loaded.model)
-        batch, many = fitting(loaded.model, make_cache, on_cpu)
+        layers = make_cache()
+        plain = all(type(layer) is KVCache for layer in layers)
+        slots, kept = self._limits.sequences(on_cpu), self._limits.prefix_bytes(on_cpu) if plain else 0
+        alike, agree = bool, list[mx.array]
+        if group is not None:
+            slots, kept = group.common(slots, kept, len(layers), on_cpu)
+            alike, agree = group.all_agree, group.agree
+        batch, many = fitting(loaded.model, make_cache, on_cpu, alike)
         self.compiled = isinstance(batch, RingBatch)
-        self.slots = self._limits.sequences(on_cpu) if many else 1
-        plain = all(type(layer) is KVCache for layer in make_cache())
-        self._prefixes = PrefixCache(self._limits.prefix_bytes(on_cpu) if plain else 0)
-        self._decoding = Decoding(batch, loaded.vocabulary, not on_cpu, self._prefixes)
+        self.slots = slots if many else 1
+        self._prefixes = PrefixCache(kept)
+        self._decoding = Decoding(batch, loaded.vocabulary, not on_cpu, self._prefixes, agree)
         most = CPU_PREFILL_CHUNK if on_cpu else GPU_PREFILL_CHUNK
-        self._prefill = Prefill(loaded.model, make_cache, most, self._prefixes)
+        self._prefill = Prefill(loaded.model, make_cache, most, self._prefixes, self._forgiven)
+
+    def _kernel_lock(self) -> AbstractContextManager[None]:
+        return kernel_lock() if self._group is None else self._group.kernel_lock()
 
     def warm(self) -> None:
         """Runs short and longer prompts, alone and together, so that all kernels were used once."""
@@ -110,7 +137,7 @@ class MlxEngine:
             (longer, Sampling(top_p=0.9)),
         ):
             for rows in (1, 2)[: self.slots]:
-                with kernel_lock():
+                with self._kernel_lock():
                     self._warm(length, sampling, rows)
 
     def _warm(self, length: int, sampling: Sampling, rows: int) -> None:
@@ -126,7 +153,7 @@ class MlxEngine:
         )
         self.add(task)
         while not self.idle:
-            self._require_run(self.step())
+            self._require_run(self.step(WARM))
 
     def _require_run(self, chunks: list[Chunk]) -> None:
         for chunk in chunks:
@@ -161,15 +188,20 @@ class MlxEngine:
                     answer.end_all("cancelled") if index is None else answer.end(index, "cancelled")
                 )
 
-    def step(self) -> list[Chunk]:
+    def turn(self) -> Turn:
+        """What the clock says for the next step."""
+        return Turn(time.time(), self._prefill.budget(len(self._decoding.rows), self._decoding.step_s))
+
+    def step(self, turn: Turn | None = None) -> list[Chunk]:
         """The paragraph that all is about: who leaves, who comes, a chunk of prompt, a token for everybody."""
-        self._expire()
+        turn = turn or self.turn()
+        self._expire(turn.now)
         self._answers = [answer for answer in self._answers if not answer.over]
         self._admit()
         if (suspect := self._suspects.next()) is not None:
             self._prefill.add([suspect])
         chunks, self._chunks = self._chunks, []
-        joining, read = self._prefill.step(len(self._decoding.rows), self._decoding.step_s)
+        joining, read = self._prefill.step(turn.budget)
         chunks += read
         chunks += self._decode(joining)
         self._answers = [answer for answer in self._answers if not answer.over]
@@ -181,15 +213,14 @@ class MlxEngine:
     def _decode(self, joining: Sequence[Joining]) -> list[Chunk]:
         try:
             return self._decoding.step(joining, more_to_come=self._prefill.rows > 0)
-        except REQUEST_ERRORS as error:
+        except self._forgiven as error:
             self._prefixes.clear()  # memory may be what is short
             rows, chunks = self._decoding.give_up(joining)
             return [*chunks, *self._suspects.accuse(rows, error)]
 
-    def _expire(self) -> None:
-        if not self._deadline or time.time() < self._deadline:
+    def _expire(self, now: float) -> None:
+        if not self._deadline or now < self._deadline:
             return
-        now = time.time()
         for answer in self._answers:
             if answer.task.deadline and answer.task.deadline <= now:
                 self._chunks += answer.fail("deadline", "the request's deadline has passed")

@@ -11,6 +11,8 @@ from actors.downloader.configuration import Config, read
 from actors.downloader.damaged_model import DamagedModel
 from actors.downloader.weights import read_weights
 from actors.engine.arrays import evaluate
+from actors.engine.group import Group
+from actors.engine.pipeline import share_layers
 from actors.engine.port import EngineLoadError
 
 UNFIT = (ValueError, TypeError, KeyError, AttributeError, IndexError)
@@ -28,12 +30,12 @@ class LoadedModel(Struct, frozen=True):
     on_cpu: bool
 
 
-def load_model(folder: Path) -> LoadedModel:
-    """The model in `folder`; raises EngineLoadError, which names the file."""
+def load_model(folder: Path, group: Group | None = None) -> LoadedModel:
+    """The model in `folder`, or a rank's part of it; raises EngineLoadError, which names the file."""
     config = check_files(folder)
     on_cpu = mx.default_device() == mx.Device(mx.cpu)
     try:
-        model, vocabulary = _load(folder, on_cpu)
+        model, vocabulary = _load(folder, on_cpu, group)
     except UNFIT as error:
         reason = f"the weights in {folder} do not fit config.json: {sentence(error)}"
         raise EngineLoadError(reason, retryable=False) from error
@@ -44,14 +46,26 @@ def load_model(folder: Path) -> LoadedModel:
     return LoadedModel(model, vocabulary, context, on_cpu)
 
 
-def _load(folder: Path, on_cpu: bool) -> tuple[Any, int]:
+def _load(folder: Path, on_cpu: bool, group: Group | None) -> tuple[Any, int]:
     """The model, and how many logits it gives."""
     model: Any = cast("Any", mlx_lm).load_model(folder, lazy=True)[0]
+    if group is not None:
+        _share(model, group)
     if on_cpu:  # half precision is slower there, and 4-bit weights with it come out wrong
         model.set_dtype(mx.float32)
     evaluate(model.parameters())
     logits = model(mx.array([[0]]))
     return model, logits.shape[-1]
+
+
+def _share(model: Any, group: Group) -> None:
+    """Lazily loaded weights that this rank does not need are never read."""
+    if group.seat.split == "pipeline":
+        share_layers(model, group)
+    elif hasattr(model, "shard"):
+        model.shard(group.ring)
+    else:
+        raise EngineLoadError("mlx-lm cannot share out the heads of this architecture", retryable=False)
 
 
 def check_files(folder: Path) -> Config:

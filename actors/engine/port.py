@@ -15,7 +15,7 @@ from schemas.ids import InstanceId, NodeId, RequestId
 from schemas.prefix import Digest
 from schemas.task import Task
 
-LoadStage = Literal["importing", "reading", "compiling"]
+LoadStage = Literal["joining", "importing", "reading", "compiling"]
 Report = Callable[[LoadStage], None]
 """Called by an engine that loads, when it comes to another stage."""
 

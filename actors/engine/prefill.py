@@ -10,7 +10,7 @@ from mlx_lm.models.cache import KVCache
 from actors.engine.arrays import evaluate
 from actors.engine.batch import Cache
 from actors.engine.decoding import Joining
-from actors.engine.failure import REQUEST_ERRORS, failure
+from actors.engine.failure import REQUEST_ERRORS, Errors, failure
 from actors.engine.pace import Pace
 from actors.engine.prefix_cache import PrefixCache
 from actors.engine.reading import Reading
@@ -32,14 +32,22 @@ OLDEST_EVERY = 4
 class Prefill:
     """All prompts that are being read."""
 
-    def __init__(self, model: Any, make_cache: Callable[[], Cache], most: int, prefixes: PrefixCache) -> None:
-        """`most`: tokens of a chunk."""
+    def __init__(
+        self,
+        model: Any,
+        make_cache: Callable[[], Cache],
+        most: int,
+        prefixes: PrefixCache,
+        forgiven: Errors = REQUEST_ERRORS,
+    ) -> None:
+        """`most`: tokens of a chunk; `forgiven`: errors that end those who were read alone."""
         self._model = model
         self._make_cache = make_cache
         self._most = most
         self._pace = Pace()
         self._plain = all(type(layer) is KVCache for layer in make_cache())
         self._prefixes = prefixes
+        self._forgiven = forgiven
         self._readings: list[Reading] = []
         self._turn = 0
 
@@ -52,18 +60,21 @@ class Prefill:
         reading.begin(self._prefixes)
         self._readings.append(reading)
 
-    def step(self, decoding: int, step_s: float) -> tuple[list[Joining], list[Chunk]]:
-        """One chunk's worth of prompts, beside `decoding` rows whose steps take `step_s`: a part of one, or several."""
+    def budget(self, decoding: int, step_s: float) -> int:
+        """Tokens to read in one step, beside `decoding` rows whose steps take `step_s`: all that is decided by time."""
+        return self._pace.tokens(self._seconds(decoding, step_s))
+
+    def step(self, budget: int) -> tuple[list[Joining], list[Chunk]]:
+        """So many tokens' worth of prompts: a part of one, or several."""
         self._readings = [reading for reading in self._readings if not reading.over]
         ready: list[Joining] = []
         chunks: list[Chunk] = []
-        budget = self._pace.tokens(self._seconds(decoding, step_s))
         while budget > 0 and self._readings:
             chunk = min(budget, self._most)
             group = self._next(chunk)
             try:
                 budget -= self._read(group, chunk)
-            except REQUEST_ERRORS as error:
+            except self._forgiven as error:
                 chunks += self._fail(group, error)
                 continue
             for reading in group:

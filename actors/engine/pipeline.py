@@ -1,0 +1,70 @@
+"""A model whose layers are shared out: each rank has some, takes what the rank before it made, and hands on its own.
+
+Where mlx-lm has a pipeline, it is used. For other models the first layer of a rank receives and its last one sends, and the
+model's own code runs between them, over fewer layers than it was made with. Rank 0 has the last layers; in the end all
+ranks have the result.
+"""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import mlx.core as mx
+
+from actors.engine.group import Group
+
+INDICES = ("fa_idx", "swa_idx")
+"""Where mlx-lm's models keep the number of a layer whose cache they make a mask from."""
+
+
+def share_layers(model: Any, group: Group) -> None:
+    """Leaves this rank's layers in `model`; lazily loaded weights of the others are never read."""
+    inner = model.model
+    if hasattr(inner, "pipeline"):
+        inner.pipeline(group.ring, list(group.seat.layers))
+        return
+    mine = group.seat.layers[group.rank]
+    first = sum(group.seat.layers[group.rank + 1 :])
+    inner.layers = inner.layers[first : first + mine]
+    _number_anew(inner)
+    _wrap(inner.layers[0], lambda call: _receiving(call, group))
+    _wrap(inner.layers[-1], lambda call: _sending(call, group))
+
+
+def _number_anew(inner: Any) -> None:
+    """Masks are made from the first cache of their kind that this rank has; of a kind that it lacks none is used."""
+    for name, sliding in zip(INDICES, (False, True), strict=True):
+        if getattr(inner, name, None) is not None:
+            kinds = [bool(getattr(layer, "use_sliding", False)) for layer in inner.layers]
+            setattr(inner, name, kinds.index(sliding) if sliding in kinds else 0)
+
+
+Call = Callable[..., mx.array]
+
+
+def _wrap(layer: Any, around: Callable[[Call], Call]) -> None:
+    """The same layer, of a class of its own: modules are called by their class."""
+    kind = type(layer)
+    call = cast("Call", kind.__call__)
+    layer.__class__ = type(kind.__name__, (kind,), {"__call__": around(call)})
+
+
+def _receiving(call: Call, group: Group) -> Call:
+    def receive(layer: Any, hidden: mx.array, *rest: Any, **named: Any) -> mx.array:
+        if group.rank < group.size - 1:
+            hidden = mx.distributed.recv_like(hidden, group.rank + 1, group=group.ring)
+        return call(layer, hidden, *rest, **named)
+
+    return receive
+
+
+def _sending(call: Call, group: Group) -> Call:
+    def send(layer: Any, hidden: mx.array, *rest: Any, **named: Any) -> mx.array:
+        hidden = call(layer, hidden, *rest, **named)
+        if group.rank:
+            hidden = mx.distributed.send(hidden, group.rank - 1, group=group.ring)
+            cache = named.get("cache", rest[-1] if rest else None)
+            if cache is not None:  # a prompt is read for its caches alone: they must ask for the sending
+                cache.keys = mx.depends(cache.keys, hidden)
+        return mx.distributed.all_gather(hidden, group=group.ring)[: hidden.shape[0]]
+
+    return send

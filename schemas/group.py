@@ -1,0 +1,49 @@
+"""What the ranks of one instance say to each other: who is where, and what all do next."""
+
+from typing import Literal
+
+from msgspec import Struct
+
+from schemas.instance import Split
+
+Backend = Literal["ring", "jaccl", "nccl"]
+"""How MLX moves numbers between ranks: TCP; RDMA over Thunderbolt; NVIDIA's library."""
+
+
+class Present(Struct, frozen=True, kw_only=True, tag=True):
+    """A rank of this attempt is there, and can be reached."""
+
+    rank: int
+    address: str
+    """`host:port`, free when it was looked at."""
+
+
+class Part(Struct, frozen=True, array_like=True):
+    """A piece of the stream of rounds that rank 0 sends; its number is one more than that of the piece before."""
+
+    number: int
+    last: bool
+    """Of its round: a large prompt takes several."""
+    data: bytes
+
+
+class Behind(Struct, frozen=True, kw_only=True, tag=True):
+    """A rank that may have missed parts asks rank 0 to send them again, from this number on."""
+
+    number: int
+
+
+class Seat(Struct, frozen=True, kw_only=True):
+    """One rank's place in its group: everything that its engine must know of the others."""
+
+    rank: int
+    split: Split
+    addresses: tuple[str, ...]
+    """`host:port` of each rank."""
+    layers: tuple[int, ...] = ()
+    """How many layers each rank has, in a pipeline; rank 0 has the last ones."""
+    backend: Backend = "ring"
+
+    @property
+    def size(self) -> int:
+        return len(self.addresses)
