@@ -42,7 +42,10 @@ class PieceServer:
         configuration = uvicorn.Config(
             cast("Any", self._answer),
             loop="none",
+            interface="asgi3",
+            http="httptools",
             ws="none",
+            proxy_headers=False,
             lifespan="off",
             log_config=None,
             access_log=False,

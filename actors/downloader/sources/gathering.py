@@ -119,7 +119,8 @@ class Gathering:
         async with self._shelf.colleagues.fetch(node, self._sought(file, piece)) as delivered:
             self._mixed.add(file.file.name)
             await self._drop(file, piece)
-            self._progress.bytes_peers += await self._store(file, piece, delivered.data)
+            came = await self._store(file, piece, delivered.data)
+            self._progress.bytes_peers += came
             if file.here(piece) == file.size_of(piece):
                 if await in_thread(file.finish, piece, delivered.digest):
                     return

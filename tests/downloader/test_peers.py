@@ -1,0 +1,280 @@
+"""Several nodes want the same model: each byte leaves its place once, and the rest goes from node to node."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from actors.downloader.downloader import Downloader
+from actors.downloader.perseverance import Pace
+from actors.downloader.sources.hub import HubAccess
+from actors.downloader.supply import Supply
+from bus.bus import Bus
+from bus.errors import NobodyThere
+from schemas.commands import Done, FilesAnswer, FilesCommand, FilesFound, FindFiles, PullModel, RemoveModel
+from schemas.events import InstancePlaced, NodeLost
+from schemas.ids import InstanceId, ModelId, NodeId
+from schemas.instance import Shard
+from schemas.manifest import MIB
+from schemas.model import ModelSpec
+from schemas.refused import Refused
+from schemas.state import Download
+from tests.conftest import ConnectBus
+from tests.facts import joined
+from tests.hub import Hub
+from tests.models import make_random_llama
+
+ME, SOURCE = ModelId("me"), "hf:org/llama"
+WEIGHTS = "model.safetensors"
+PACE = Pace(report_s=0.02, first_wait_s=0.02, longest_wait_s=0.1)
+
+
+class Member:
+    """A node's downloader, without the rest of the node."""
+
+    def __init__(self, bus: Bus, folder: Path, hub: Hub, **more: Any) -> None:
+        self.bus = bus
+        self.folder = folder
+        supply = Supply(hub=HubAccess(url=hub.url), **more)
+        self.actor = Downloader(bus, folder, {}, supply=supply, pace=PACE)
+        self._task = asyncio.create_task(self.actor.run())
+
+    @property
+    def model(self) -> Path:
+        return self.folder / "org--llama@main"
+
+    async def ask(self, order: FilesCommand) -> Done | FilesFound | Refused:
+        while True:
+            with suppress(NobodyThere):  # it has only just begun
+                return await self.bus.ask(self.bus.subjects.files(self.bus.node), order, FilesAnswer)
+            await asyncio.sleep(0)
+
+    async def pull(self, *, verify: bool = False) -> int:
+        answer = await self.ask(PullModel(model=ME, source=SOURCE, verify=verify))
+        assert isinstance(answer, Done), answer
+        return answer.seq
+
+    async def pulled(self, after: int = 0, status: str = "complete") -> Download:
+        def known() -> Download | None:
+            found = self.bus.view.state.download(self.bus.node, ME)
+            return found if found is not None and found.status == status and found.seq > after else None
+
+        await self.bus.view.until(lambda _: known())
+        found = known()
+        assert found is not None
+        return found
+
+    async def stop(self) -> None:
+        """As if it was cut off: nobody is told."""
+        self._task.cancel()
+        await asyncio.wait([self._task])
+        assert self._task.cancelled()
+
+
+Join = Callable[..., Awaitable[Member]]
+
+
+@pytest.fixture
+def llama(tmp_path: Path) -> Path:
+    """Weights of 8 pieces."""
+    return make_random_llama(tmp_path / "llama", hidden=128, layers=8)
+
+
+@pytest.fixture
+async def join(connect_bus: ConnectBus, hub: Hub, llama: Path, tmp_path: Path) -> AsyncIterator[Join]:
+    hub.add("org/llama", llama)
+    members: list[Member] = []
+
+    async def joining(name: str, **more: Any) -> Member:
+        bus = await connect_bus(node=name)
+        await bus.view.start()
+        await bus.log.record(joined(name))
+        members.append(Member(bus, tmp_path / name, hub, **more))
+        return members[-1]
+
+    yield joining
+    for member in members:
+        await member.stop()
+
+
+@asynccontextmanager
+async def silence(hub: Hub) -> AsyncIterator[None]:
+    """Nothing of the model leaves the hub meanwhile."""
+    before = hub.served.total()
+    yield
+    assert hub.served.total() == before
+
+
+def size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+
+
+def same(member: Member, llama: Path) -> bool:
+    return all((member.model / path.name).read_bytes() == path.read_bytes() for path in llama.iterdir())
+
+
+async def test_each_byte_leaves_the_hub_once(join: Join, hub: Hub, llama: Path) -> None:
+    members = [await join(name) for name in "abcd"]
+    await asyncio.gather(*(member.pull() for member in members))
+    downloads = await asyncio.gather(*(member.pulled() for member in members))
+    assert all(same(member, llama) for member in members)
+    assert hub.served.total() == size(llama) == sum(each.bytes_outside for each in downloads)
+    assert sum(each.bytes_peers for each in downloads) == 3 * size(llama)
+
+
+async def test_who_comes_later_asks_no_hub(join: Join, hub: Hub, llama: Path) -> None:
+    first, later = await join("a"), await join("b")
+    await first.pull()
+    await first.pulled()
+    hub.stop()
+    await later.pull()
+    assert (await later.pulled()).bytes_peers == size(llama)
+    assert same(later, llama)
+
+
+async def test_when_one_is_lost_another_brings_its_piece(join: Join, hub: Hub, llama: Path) -> None:
+    hold = hub.hold(WEIGHTS, after=3 * MIB)
+    first = await join("a")
+    await first.pull()
+    assert await asyncio.to_thread(hold.reached.wait, 60)
+    second = await join("b")
+    await second.pull()
+    await first.stop()
+    lost = NodeLost(node=first.bus.node, incarnation=joined("a").incarnation, why="its lease ran out")
+    await second.bus.log.decide(lost, term=1, after=await second.bus.log.last_decision())
+    hold.go_on.set()
+    await second.pulled()
+    assert same(second, llama)
+
+
+async def test_who_comes_back_goes_on(join: Join, hub: Hub, llama: Path, tmp_path: Path) -> None:
+    hold = hub.hold(WEIGHTS, after=3 * MIB)
+    first = await join("a")
+    await first.pull()
+    assert await asyncio.to_thread(hold.reached.wait, 60)
+    await first.stop()
+    hold.go_on.set()
+    again = Member(first.bus, first.folder, hub)
+    await again.pull()
+    await again.pulled()
+    await again.stop()
+    assert same(again, llama)
+    assert hub.served.total() - size(llama) <= 4 * MIB, "what was on its way when it was stopped"
+
+
+async def test_a_flipped_bit_is_found_and_mended_by_the_others(join: Join, hub: Hub, llama: Path) -> None:
+    first, second = await join("a"), await join("b")
+    for member in (first, second):
+        await member.pull()
+        await member.pulled()
+    flip(second.model / WEIGHTS, at=5 * MIB)
+    assert not same(second, llama)
+    async with silence(hub):
+        since = await second.pull(verify=True)
+        assert (await second.pulled(since)).bytes_peers == MIB, "one piece"
+    assert same(second, llama)
+
+
+async def test_a_damaged_file_is_found_at_the_next_start(join: Join, llama: Path) -> None:
+    """What was written to is read again, though nobody has asked for it."""
+    first = await join("a")
+    await first.pull()
+    await first.pulled()
+    flip(first.model / WEIGHTS, at=5 * MIB)
+    since = await first.pull()
+    assert (await first.pulled(since)).bytes_outside == MIB
+    assert same(first, llama)
+
+
+async def test_a_damaged_file_is_not_given_away(join: Join, llama: Path) -> None:
+    first, second = await join("a"), await join("b")
+    await first.pull()
+    await first.pulled()
+    flip(first.model / WEIGHTS, at=5 * MIB)
+    await second.pull()
+    assert (await second.pulled()).bytes_outside == MIB, "the damaged piece came from the hub"
+    assert same(second, llama)
+
+
+async def test_offline_nothing_comes_from_outside(join: Join, hub: Hub, llama: Path) -> None:
+    first, second = await join("a"), await join("b", offline=True)
+    await second.pull()
+    assert "`offline` forbids" in (await second.pulled(status="failed")).reason
+    await first.pull()
+    await first.pulled()
+    async with silence(hub):
+        await second.pull()
+        await second.pulled()
+    assert same(second, llama)
+
+
+async def test_a_stranger_is_given_nothing(join: Join) -> None:
+    first = await join("a")
+    await first.pull()
+    await first.pulled()
+    found = await first.ask(FindFiles(source=SOURCE))
+    assert isinstance(found, FilesFound) and found.manifest is not None
+    address = f"{found.urls[0]}/org--llama@main/{found.manifest.commit}/config.json"
+    known = {"Authorization": f"Bearer {found.token}"}
+    async with httpx2.AsyncClient() as client:
+        assert (await client.get(f"{address}/0")).status_code == 401
+        assert (await client.get(f"{address}/0", headers={"Authorization": "Bearer x"})).status_code == 401
+        assert (await client.get(f"{address}/0", headers=known)).status_code == 200
+        for path in ("/1", "/-1", "/x", "/0/0", "/../../../../etc/passwd"):
+            assert (await client.get(address + path, headers=known)).status_code == 404
+
+
+async def test_what_is_in_use_is_not_removed(join: Join, llama: Path) -> None:
+    first = await join("a")
+    spec = ModelSpec(id=ME, source=SOURCE)
+    placed = InstancePlaced(instance=InstanceId("i"), spec=spec, shards=(Shard(node=NodeId("a")),))
+    await first.bus.log.decide(placed, term=1, after=await first.bus.log.last_decision())
+    await first.pulled()
+    refused = await first.ask(RemoveModel(model=ME, source=SOURCE))
+    assert isinstance(refused, Refused) and "unload me first" in refused.reason
+
+
+async def test_what_is_removed_is_gone(join: Join) -> None:
+    first = await join("a")
+    await first.pull()
+    await first.pulled()
+    assert isinstance(await first.ask(RemoveModel(model=ME, source=SOURCE)), Done)
+    await first.bus.view.until(lambda state: state.download(NodeId("a"), ME) is None)
+    assert not first.model.exists()
+
+
+async def test_what_was_not_used_for_longest_makes_room(join: Join, hub: Hub, llama: Path) -> None:
+    first = await join("a", max_bytes=2 * size(llama) + MIB)
+    for name in ("llama", "second", "third"):
+        hub.add(f"org/{name}", llama)
+        order = PullModel(model=ModelId(name), source=f"hf:org/{name}")
+        assert isinstance(await first.ask(order), Done)
+        await first.bus.view.until(
+            lambda state, name=name: is_complete(state.download(NodeId("a"), ModelId(name)))
+        )
+    await first.bus.view.until(lambda state: state.download(NodeId("a"), ModelId("llama")) is None)
+    assert sorted(path.name for path in first.folder.iterdir()) == ["org--second@main", "org--third@main"]
+
+
+async def test_a_model_beyond_the_bound_is_refused(join: Join, hub: Hub) -> None:
+    first = await join("a", max_bytes=5 * MIB)
+    await first.pull()
+    assert "models_max_bytes allows 5,242,880" in (await first.pulled(status="failed")).reason
+    assert hub.served.total() == 0
+
+
+def is_complete(download: Download | None) -> bool:
+    return download is not None and download.status == "complete"
+
+
+def flip(file: Path, at: int) -> None:
+    """One bit."""
+    with file.open("r+b") as opened:
+        opened.seek(at)
+        byte = opened.read(1)[0]
+        opened.seek(at)
+        opened.write(bytes([byte ^ 1]))
