@@ -15,9 +15,10 @@ from api.requests.requests import Requests
 from api.requests.sequence import Fresh
 from api.text.alignment import Shown
 from api.text.answer import Answer, Finish
-from api.text.prompt import Prompt, Prompts
+from api.text.prompt import ChatPrompt, Prompt, Prompts
 from api.text.token_text import TokenTexts
-from api.text.tokenizer import ChatTokenizer
+from api.text.tokenizer import ChatTokenizer, Rendered
+from api.text.truncation import reserve
 from api.wish import Wish, kept_to, named
 from bus.view import View
 from schemas.chunks import FinishReason, Timings, Usage
@@ -54,6 +55,8 @@ class Generation:
         self.created = int(time())
         self.artifact = ""
         self.prompt_tokens = 0
+        self.left_out: int | None = None
+        """Messages that the model does not see, for those who let it be so."""
         self.answers: list[Answer] = []
         self.tokenizer: ChatTokenizer | None = None
         """That of the model, once its prompt was made."""
@@ -177,13 +180,27 @@ class Generations:
             raise trouble
         return described(state, name)
 
+    async def _rendered(
+        self, generation: Generation, tokenizer: ChatTokenizer, prompt: Prompt, model: Described
+    ) -> Rendered:
+        """The prompt, shortened where that was asked for."""
+        wish = generation.wish
+        if wish.truncation != "auto" or not isinstance(prompt, ChatPrompt):
+            return await self._prompts.rendered(tokenizer, prompt)
+        most = model.context - reserve(model.context, wish.limit, wish.min_tokens)
+        rendered, generation.left_out = await self._prompts.fitted(tokenizer, prompt, most)
+        return rendered
+
     async def _begin(self, generation: Generation, prompt: Prompt, model: Described) -> None:
         request = generation.request
         tokenizer = await self._prompts.tokenizer(model)
-        rendered = await self._prompts.rendered(tokenizer, prompt)
+        rendered = await self._rendered(generation, tokenizer, prompt, model)
         reading, grammar = prompt.reading(tokenizer, rendered.tail, generation.wish.grammar)
         wish = generation.wish = kept_to(generation.wish, grammar)
-        task = self._prompts.task(request.id, self.requests.api, wish, model, rendered.ids, prompt.name)
+        task = self._prompts.task(
+            *(request.id, self.requests.api, wish, model, rendered.ids, prompt.name),
+            left_out=generation.left_out or 0,
+        )
         generation.prompt_tokens = request.account.prompt_tokens = len(rendered.ids)
         generation.artifact, generation.tokenizer = model.card.artifact, tokenizer
         generation.answers = [reading.answer(wish.stops, aligned=wish.logprobs >= 0) for _ in range(wish.n)]

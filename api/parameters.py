@@ -24,9 +24,6 @@ class Neutral(NamedTuple):
 NEUTRAL_OPTION: dict[str, Neutral] = {
     "include_obfuscation": Neutral((None, False), "chunks are not padded"),
 }
-NEUTRAL_EXTENSION: dict[str, Neutral] = {
-    "truncation": Neutral((None, "disabled"), "prompts past the context are refused, not cut"),
-}
 
 _SAID = re.compile(r"(?s)(?P<what>.*?)(?: - at (?:`key` in )?`\$\.?(?P<path>.*)`)?")
 _FIELD = re.compile(r"Object (missing required|contains unknown) field `(.*)`", re.DOTALL)
@@ -105,6 +102,12 @@ def _is_one_of(raw: msgspec.Raw, values: tuple[object, ...]) -> bool:
     )
 
 
+def unbuilt_truncation(why: str, instead: str = '"disabled" or "auto"') -> ApiError:
+    name = "provider_extensions.truncation"
+    what = f"'{name}' is not supported as it is: {why}. Leave it out, or send {instead}."
+    return bad_request(what, name, "unsupported_parameter")
+
+
 def check_asked(asked: Asked, limit: int | None) -> None:
     """What chats and completions have in common; `limit`: most tokens of the answer."""
     check_beams(asked)
@@ -112,8 +115,8 @@ def check_asked(asked: Asked, limit: int | None) -> None:
         require_neutral(asked.stream_options, NEUTRAL_OPTION, "stream_options.")
         if not asked.stream:
             raise bad_request("'stream_options' is only allowed when 'stream' is true.", "stream_options")
-    if asked.provider_extensions is not None:
-        require_neutral(asked.provider_extensions, NEUTRAL_EXTENSION, "provider_extensions.")
+    if asked.truncation == "rolling":
+        raise unbuilt_truncation("the model's cache does not roll on past its context")
     if limit is not None and (asked.min_tokens or 0) > limit:
         raise bad_request(
             f"'min_tokens' is {asked.min_tokens}: more than the most that the answer may have, {limit}.",

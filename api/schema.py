@@ -12,7 +12,7 @@ from api.cluster import ModelStatus, WishedModel
 from api.health import Health
 from api.openai.chat_parameters import NEUTRAL, NEUTRAL_MESSAGE, NEUTRAL_PART
 from api.openai.completion_parameters import NEUTRAL_COMPLETION
-from api.parameters import NEUTRAL_EXTENSION, NEUTRAL_OPTION, Neutral
+from api.parameters import NEUTRAL_OPTION, Neutral
 from api.urgency import MAX_TIMEOUT_S, PRIORITY, TIMEOUT
 from schemas.chat import ChatCompletion, ChatCompletionChunk, ChatRequest
 from schemas.commands import Done
@@ -61,7 +61,6 @@ UNBUILT: dict[str, dict[str, Neutral]] = {
     "ChatRequest": NEUTRAL,
     "CompletionRequest": NEUTRAL_COMPLETION,
     "StreamOptions": NEUTRAL_OPTION,
-    "ProviderExtensions": NEUTRAL_EXTENSION,
     "Message": NEUTRAL_MESSAGE,
     "Part": NEUTRAL_PART,
 }

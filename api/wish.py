@@ -14,7 +14,7 @@ from bus.tracing import traceparent
 from schemas.chat import ChatRequest
 from schemas.completions import CompletionRequest
 from schemas.ids import ModelId
-from schemas.openai import Asked
+from schemas.openai import Asked, Truncation
 from schemas.task import Beams, Grammar, Lane, Sampling
 
 PARAMETERS = {*ChatRequest.__struct_fields__, *CompletionRequest.__struct_fields__}
@@ -45,6 +45,7 @@ class Wish(Struct, frozen=True, kw_only=True):
     timeout_s: float = 0.0
     """How long the client waits; 0: as long as it takes."""
     timings: bool = False
+    truncation: Truncation = "disabled"
     endpoint: str = ""
     """Over which route it came, in OpenAI's words."""
     user: str = ""
@@ -76,6 +77,7 @@ def wish(
         tier=urgent.tier,
         timeout_s=urgent.timeout_s,
         timings=asked.wants_timings,
+        truncation=asked.truncation,
         user=asked.user or "",
         trace=traceparent(headers),
     )

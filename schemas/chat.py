@@ -163,6 +163,8 @@ class ChatCompletion(Struct, frozen=True, kw_only=True):
     system_fingerprint: str
     service_tier: str | UnsetType = UNSET
     timings: ShownTimings | UnsetType = UNSET
+    truncated_messages: int | UnsetType = UNSET
+    """The oldest ones, which the model did not see; with `truncation: auto` only."""
 
 
 class Delta(Struct, frozen=True, omit_defaults=True):
@@ -193,3 +195,4 @@ class ChatCompletionChunk(Struct, frozen=True, kw_only=True):
     usage: CompletionUsage | UnsetType | None = UNSET
     service_tier: str | UnsetType = UNSET
     timings: ShownTimings | UnsetType = UNSET
+    truncated_messages: int | UnsetType = UNSET

@@ -21,6 +21,7 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 Width = Annotated[int, Meta(ge=1, le=128)]
 Bias = Annotated[float, Meta(ge=-100, le=100)]
 GrammarText = Annotated[str, Meta(min_length=1, max_length=128 * 1024)]
+Truncation = Literal["disabled", "auto", "rolling"]
 ServiceTier = Literal["auto", "default", "flex", "priority"]
 
 
@@ -36,7 +37,8 @@ class ProviderExtensions(Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
     timings: bool | None = None
     """Have the answer say where the request's time went in the runner; seconds."""
-    truncation: Unbuilt = UNSET
+    truncation: Truncation | None = None
+    """What becomes of a conversation that is too long for the model."""
 
 
 class TextFormat(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="text"):
@@ -118,6 +120,11 @@ class Asked(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     @property
     def wants_usage(self) -> bool:
         return self.stream_options is not None and bool(self.stream_options.include_usage)
+
+    @property
+    def truncation(self) -> Truncation:
+        """As OpenAI's responses have it."""
+        return (self.provider_extensions and self.provider_extensions.truncation) or "disabled"
 
     @property
     def wants_timings(self) -> bool:

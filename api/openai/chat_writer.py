@@ -97,6 +97,7 @@ class ChunkWriter:
             usage=cost,
             service_tier=generation.wish.tier or UNSET,
             timings=timings([generation]) if last else UNSET,
+            truncated_messages=truncated(generation),
         )
 
 
@@ -125,6 +126,7 @@ def whole(generation: Generation, model: str, words: Iterable[Words]) -> bytes:
         system_fingerprint=fingerprint(generation),
         service_tier=generation.wish.tier or UNSET,
         timings=timings([generation]),
+        truncated_messages=truncated(generation),
     )
     return _encode(completion)
 
@@ -139,6 +141,11 @@ def _choice(generation: Generation, index: int, words: Words) -> Choice:
         tool_calls=calls or UNSET,
     )
     return Choice(index, message, words.finish, logprobs)
+
+
+def truncated(generation: Generation) -> int | UnsetType:
+    """For those who let messages be left out."""
+    return UNSET if generation.left_out is None else generation.left_out
 
 
 def completion_id(generation: Generation) -> str:

@@ -7,7 +7,7 @@ import msgspec
 
 from api.errors import ApiError, bad_request
 from api.openai.grammars import grammar
-from api.parameters import Neutral, check_asked, decode, require_neutral
+from api.parameters import Neutral, check_asked, decode, require_neutral, unbuilt_truncation
 from api.text.prompt import IdsPrompt, RawPrompt, TextPrompt
 from api.wish import Wish, wish
 from schemas.completions import MAX_CHOICES, CompletionRequest
@@ -26,6 +26,8 @@ def read_completion(body: bytes) -> CompletionRequest:
     asked = decode(body, _DECODER)
     require_neutral(asked, NEUTRAL_COMPLETION, "")
     check_asked(asked, asked.max_tokens or DEFAULT_MAX_TOKENS)
+    if asked.truncation != "disabled":
+        raise unbuilt_truncation("a prompt has no turns that could be left out", '"disabled"')
     if asked.echo and asked.logprobs is not None:
         raise bad_request(
             "'logprobs' is not supported together with 'echo': the log-probabilities of a prompt's tokens "

@@ -15,6 +15,7 @@ from api.text.artifacts import ArtifactDamaged, Artifacts
 from api.text.room import check_bias, check_ids, room, sampling_within
 from api.text.template import TemplateRefused, VariableRefused
 from api.text.tokenizer import ChatTokenizer, Rendered
+from api.text.truncation import shorten
 from api.wish import Wish
 from bus.errors import BlobMissing
 from schemas.chat import Message
@@ -25,6 +26,8 @@ T = TypeVar("T")
 
 READ_BYTES_A_CHAR = 16
 """So many bytes of a body are read in the time that it takes to tokenise a character."""
+MANY_CHARS = 10**9
+"""As heavy as work that is always done in a thread."""
 MESSAGE_CHARS = 64
 """What a template writes around a message takes the time of about so many characters."""
 
@@ -49,6 +52,15 @@ class ChatPrompt(Struct, frozen=True):
         return tokenizer.render_chat(
             [message.given() for message in self.messages], self.tools, self.variables
         )
+
+    def shortened(self, tokenizer: ChatTokenizer, most: int) -> tuple[Rendered, int]:
+        """Without as few of the oldest turns as it takes to have `most` tokens, and how many messages those are."""
+
+        def rendered(messages: list[Message]) -> Rendered:
+            return msgspec.structs.replace(self, messages=messages).render(tokenizer)
+
+        shorter = shorten(self.messages, lambda kept: len(rendered(kept).ids) <= most)
+        return rendered(shorter.messages), shorter.dropped
 
     def reading(
         self, tokenizer: ChatTokenizer, tail: str, kept: Grammar | None
@@ -127,8 +139,18 @@ class Prompts:
 
     async def rendered(self, tokenizer: ChatTokenizer, prompt: Prompt) -> Rendered:
         """The prompt as the model reads it; raises `ApiError` when the template does not take the messages."""
+        return await self._templated(prompt.weight, lambda: prompt.render(tokenizer))
+
+    async def fitted(self, tokenizer: ChatTokenizer, prompt: ChatPrompt, most: int) -> tuple[Rendered, int]:
+        """The same in `most` tokens, if need be without its oldest turns: and how many messages those were."""
+        rendered = await self.rendered(tokenizer, prompt)
+        if len(rendered.ids) <= most:
+            return rendered, 0
+        return await self._templated(MANY_CHARS, lambda: prompt.shortened(tokenizer, most))
+
+    async def _templated(self, weight: int, work: Callable[[], T]) -> T:
         try:
-            return await self._worked(prompt.weight, lambda: prompt.render(tokenizer))
+            return await self._worked(weight, work)
         except VariableRefused as why:
             name = "chat_template_kwargs"
             raise bad_request(f"'{name}' is not supported as it is: {why}.", name) from why
@@ -150,12 +172,23 @@ class Prompts:
         return await get_running_loop().run_in_executor(self._threads, work)
 
     def task(
-        self, request: RequestId, api: ApiId, wish: Wish, model: Described, ids: list[int], name: str
+        self,
+        request: RequestId,
+        api: ApiId,
+        wish: Wish,
+        model: Described,
+        ids: list[int],
+        name: str,
+        *,
+        left_out: int = 0,
     ) -> Task:
-        """What a runner needs; raises `ApiError` when the prompt, called `name`, does not fit."""
+        """What a runner needs; raises `ApiError` when the prompt, called `name`, does not fit.
+
+        `left_out`: messages that are in it no more.
+        """
         check_ids(model, ids, name)
         check_bias(model, wish)
-        max_tokens = room(model, ids, wish, name)
+        max_tokens = room(model, ids, wish, name, left_out)
         return Task(
             request=request,
             attempt=1,

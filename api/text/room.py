@@ -47,17 +47,18 @@ def sampling_within(model: Described, sampling: Sampling) -> Sampling:
     return msgspec.structs.replace(sampling, top_k=0)
 
 
-def room(model: Described, ids: list[int], wish: Wish, name: str) -> int:
+def room(model: Described, ids: list[int], wish: Wish, name: str, left_out: int = 0) -> int:
     """Most tokens of the answer: what was asked for, or the rest of the context; raises `ApiError`."""
     limit, rest = wish.limit, model.context - len(ids)
     least = limit or max(1, wish.min_tokens)
     if rest >= least:
         return limit or rest
     asked = f" and {least} for the answer" if limit or wish.min_tokens else ""
+    already = f" ({left_out} messages are left out already)" if left_out else ""
     too_long = name if rest < 1 else "max_tokens" if limit else "min_tokens"
     raise bad_request(
         f"This model's maximum context length is {model.context} tokens. However, you requested "
-        f"{len(ids) + least} tokens: {len(ids)} in the {name}{asked}. "
+        f"{len(ids) + least} tokens: {len(ids)} in the {name}{already}{asked}. "
         f"Shorten the {name}, or lower max_tokens.",
         too_long,
         "context_length_exceeded",
