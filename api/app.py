@@ -14,6 +14,7 @@ from api.openai.chat import chat_routes
 from api.openai.completions import completion_routes
 from api.openai.models import model_routes
 from api.openai.tokenize import tokenize_routes
+from api.previews import preview_routes
 from api.schema import schema_routes
 
 
@@ -33,6 +34,7 @@ def create_app(context: Context) -> Litestar:
             *health_routes(context),
             *metrics_routes(context),
             *cluster_routes(context),
+            *preview_routes(context),
             *schema_routes(),
         ],
         exception_handlers={Exception: answer_error},

@@ -72,6 +72,22 @@ def hopeless(state: State, model: ModelId) -> ApiError | None:
     return unavailable(f"The model '{model}' cannot be loaded: {reason}", 60.0, "model_failed")
 
 
+def nowhere(state: State, model: ModelId) -> ApiError | None:
+    """Why a fresh request need not wait for `model`: it has no place, and no instance whose nodes are there.
+
+    Not while only nodes are missing that may come back; nor for who waits already: a node may bring its memory back.
+    """
+    wished = state.models.get(model)
+    if wished is None or not wished.unplaced or wished.absent:
+        return None
+    if any(_dead_node(state, instance) is None for instance in state.instances_of(model)):
+        return None
+    missing = f" {wished.missing_bytes} bytes of memory are missing." if wished.missing_bytes else ""
+    return unavailable(
+        f"The model '{model}' has no place in this cluster: {wished.unplaced}.{missing}", 60.0, "no_place"
+    )
+
+
 def lost(state: State, placement: Placement, *, known: bool) -> Loss | None:
     """Why nothing more will come from there; `known`: the instance was in the state before."""
     instance = state.instances.get(placement.instance)

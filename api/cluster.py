@@ -3,14 +3,14 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from litestar import Request, Response, delete, get, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 from litestar.types import ASGIApp
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from api.context import Context
 from api.errors import bad_request, refused, unknown_model
@@ -21,7 +21,7 @@ from schemas.commands import Done, LoadModel, MasterCommand, UnloadModel
 from schemas.events import Recorded, UnknownEvent
 from schemas.ids import ModelId
 from schemas.instance import Instance
-from schemas.model import ModelCard, ModelSpec, SimulatedSpeed
+from schemas.model import ModelCard, ModelSpec, Share, SimulatedSpeed
 from schemas.refused import Refused
 from schemas.state import Download, State
 
@@ -34,10 +34,15 @@ class WishedSpeed(SimulatedSpeed, frozen=True, kw_only=True, forbid_unknown_fiel
     """`SimulatedSpeed` as a person writes it: a typing mistake is refused."""
 
 
+class WishedShare(Share, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`Share` as a person writes it."""
+
+
 class WishedModel(ModelSpec, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`ModelSpec` as a person writes it: a typing mistake is refused."""
 
     simulated: WishedSpeed | None = None
+    split: Annotated[tuple[WishedShare, ...], Meta(max_length=64)] = ()
 
 
 class ModelStatus(Struct, frozen=True, kw_only=True):
@@ -47,6 +52,10 @@ class ModelStatus(Struct, frozen=True, kw_only=True):
     card: ModelCard | None
     instances: list[Instance]
     downloads: list[Download]
+    unplaced: str = ""
+    """Why a copy has no place; empty while nothing is missing."""
+    missing_bytes: int = 0
+    """Memory that would have to be free besides."""
 
 
 _wish = msgspec.json.Decoder(WishedModel)
@@ -89,6 +98,8 @@ def model_status(state: State, name: ModelId) -> ModelStatus:
     card = state.cards.get(name)
     return ModelStatus(
         spec=state.models[name].spec,
+        unplaced=state.models[name].unplaced,
+        missing_bytes=state.models[name].missing_bytes,
         card=None if card is None else card.card,
         instances=state.instances_of(name),
         downloads=[download for download in state.downloads.values() if download.model == name],
