@@ -19,6 +19,7 @@ from schemas.commands import Done
 from schemas.completions import CompletionRequest, TextCompletion
 from schemas.events import KnownEvent
 from schemas.openai import ErrorBody, ModelList, ModelObject
+from schemas.plan import Previews
 from schemas.state import State
 from schemas.task import LANES
 from schemas.tokens import Detokenized, DetokenizeRequest, Tokenized, TokenizeRequest
@@ -55,6 +56,7 @@ TYPES = (
     ShownEvent,
     ModelStatus,
     WishedModel,
+    Previews,
     Done,
 )
 UNBUILT: dict[str, dict[str, Neutral]] = {
@@ -139,6 +141,9 @@ def paths() -> Document:
             "get": _operation("wish", "One model and how far it is.", _ok("ModelStatus"), [404], name),
             "delete": _operation("unload", "Forget a model.", _ok("Done", 202), [404, 409, 503], name),
         },
+        "/cluster/previews": {
+            "get": _operation("previews", "How a model could be placed, and why not otherwise.", _ok("Previews"), [400, 404, 503], _MODEL)
+        },
         "/schema": {"get": _operation("schema", "This document.", {"200": {"description": "OpenAPI 3.1."}})},
     }  # fmt: skip
 
@@ -152,6 +157,9 @@ _EVENTS: Document = {
         "content": {"text/event-stream": {"schema": {"$ref": "#/components/schemas/ShownEvent"}}},
     }
 }
+_MODEL: list[Document] = [
+    {"name": "model", "in": "query", "required": True, "schema": {"type": "string", "minLength": 1}}
+]
 _RANGE: list[Document] = [
     {"name": "after", "in": "query", "schema": {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}},
     {"name": "follow", "in": "query", "schema": {"type": "boolean"}},
