@@ -8,12 +8,15 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from secrets import token_hex
+from urllib.parse import urlsplit
 
 import structlog
 
 from actors.bus_access import open_bus
 from actors.downloader.downloader import Downloader
+from actors.downloader.peers.addresses import EVERYWHERE, LOOPBACK, is_loopback
 from actors.downloader.sources.hub import HubAccess
+from actors.downloader.supply import Supply
 from actors.election import Election
 from actors.ensemble import Ensemble
 from actors.first_models import load_first_models
@@ -134,7 +137,7 @@ class Node:
         if "master" in roles:
             start("election", lambda: Election(bus, self._holder, self._lead).run())
         if "worker" in roles:
-            start("downloader", lambda: Downloader(bus, self._folder.models, BUILTIN, hub=self._hub()).run())
+            start("downloader", lambda: self._downloader().run())
             start("worker", lambda: self._worker().run())
         if self._api is not None:
             start("api", self._api.run)
@@ -190,8 +193,12 @@ class Node:
         ]
         return sample_load(self._bus.node, carried)
 
-    def _hub(self) -> HubAccess:
-        return HubAccess(url=self._settings.hub_url, token=self._settings.hub_token)
+    def _downloader(self) -> Downloader:
+        host = urlsplit(self._bus.connection.url).hostname or ""
+        shares_bus = self._settings.accepts_peers or not is_loopback(host)
+        return Downloader(
+            self._bus, self._folder.models, BUILTIN, supply=supply(self._settings, shares_bus=shares_bus)
+        )
 
     def _patience(self) -> Patience:
         settings = self._settings
@@ -211,6 +218,19 @@ def traced(settings: Settings, node: NodeId) -> Tracing:
         return Tracing.towards(settings.otlp_endpoint, "troupe", node)
     except TracingUnusable as failure:
         raise CannotStart(str(failure)) from failure
+
+
+def supply(settings: Settings, *, shares_bus: bool) -> Supply:
+    """What of a node's settings the downloader is told; with `shares_bus` other machines are to reach it."""
+    return Supply(
+        hub=HubAccess(url=settings.hub_url, token=settings.hub_token),
+        peer_host=settings.peer_host or (EVERYWHERE if shares_bus else LOOPBACK),
+        peer_port=settings.peer_port,
+        offline=settings.offline,
+        bytes_s=settings.download_bytes_s,
+        max_bytes=settings.models_max_bytes,
+        verify_always=settings.verify_models == "always",
+    )
 
 
 def api_settings(settings: Settings) -> ApiSettings:

@@ -108,7 +108,7 @@ async def test_a_damaged_piece_of_a_shard_is_mended(sources: Sources, llama: Pat
 async def test_a_header_beyond_the_file_is_named(sources: Sources, llama: Path, hub: Hub) -> None:
     files = {path.name: path.read_bytes() for path in llama.iterdir()}
     hub.add("org/llama", {**files, WEIGHTS: b"\xff" * 2_000_000})
-    with pytest.raises(DamagedModel, match="model.safetensors is no safetensors file"):
+    with pytest.raises(DamagedModel, match=r"model\.safetensors is no safetensors file"):
         await fetch(sources, ((0, 2),))
 
 
