@@ -81,6 +81,9 @@ class Usage(Struct, frozen=True, array_like=True):
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int = 0
+    accepted_tokens: int = 0
+    """Of those that a draft proposed, in the last attempt."""
+    rejected_tokens: int = 0
 
 
 class Timings(Struct, frozen=True, array_like=True):

@@ -122,6 +122,8 @@ class Task(Struct, frozen=True, kw_only=True, tag=True, omit_defaults=True):
     """Unix time after which nobody waits for the answer any more; 0: none."""
     trace: str = ""
     """W3C trace context (`traceparent`) of the span that it belongs to; empty: nobody traces it."""
+    speculate: bool = True
+    """Whether a draft may propose tokens, where the model has one."""
     beams: Beams | None = None
     """How to search; None: tokens are drawn, as `sampling` says."""
 

@@ -2,6 +2,8 @@
 
 from time import perf_counter
 
+from msgspec import Struct
+
 from actors.engine.port import Origin
 from schemas.chunks import (
     Chunk,
@@ -18,6 +20,21 @@ from schemas.ids import RequestId
 from schemas.task import Task
 
 
+class Tally(Struct):
+    """Tokens that a draft proposed, and those of them that were right."""
+
+    drafted: int = 0
+    accepted: int = 0
+
+    @property
+    def rejected(self) -> int:
+        return self.drafted - self.accepted
+
+    def note(self, drafted: int, accepted: int) -> None:
+        self.drafted += drafted
+        self.accepted += accepted
+
+
 class Answer:
     """Counts the tokens of each of the task's `n` sequences; `over` when none is open any more."""
 
@@ -30,6 +47,7 @@ class Answer:
         complete = {index for index, made in enumerate(task.made) if made.reason is not None}
         self.open = set(range(task.n)) - complete
         self.failed = False
+        self.tally = Tally()
         self.cached = 0
         """Tokens of the prompt that need not be computed."""
         self._since = perf_counter()
@@ -82,7 +100,8 @@ class Answer:
         return [chunk for index in sorted(self.open) for chunk in self.end(index, reason)]
 
     def ended(self) -> Ended:
-        task, usage = self.task, Usage(self.prompt, sum(self.counts), self.cached)
+        task, tally = self.task, self.tally
+        usage = Usage(self.prompt, sum(self.counts), self.cached, tally.accepted, tally.rejected)
         return Ended(task.request, task.attempt, usage, self._timings())
 
     def _timings(self) -> Timings:

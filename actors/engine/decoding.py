@@ -15,6 +15,7 @@ from actors.engine.logprobs import Details, describe, read
 from actors.engine.prefix_cache import PrefixCache
 from actors.engine.row import Row
 from actors.engine.sampler import Sampler
+from actors.engine.speculation import Speculation
 from schemas.chunks import Chunk, TokenLogprobs
 
 
@@ -65,7 +66,8 @@ class Decoding:
         self._soiled = False
         self._out: list[Chunk] = []
         self.step_s = 0.0
-        """How long a step takes, of late."""
+        """How long a step takes, of late, or a token where one step makes several."""
+        self.speculation: Speculation | None = None
 
     @property
     def rows(self) -> list[Row]:
@@ -77,7 +79,7 @@ class Decoding:
 
     @property
     def nbytes(self) -> int:
-        return self._batch.nbytes
+        return self._batch.nbytes + (self.speculation.nbytes if self.speculation else 0)
 
     def step(self, joining: Sequence[Joining], more_to_come: bool) -> list[Chunk]:
         """One token for everybody; `more_to_come`: soon others join, for whom seats may be kept."""
@@ -88,11 +90,31 @@ class Decoding:
         self._seat(list(joining))
         if not any(self._rows):
             return chunks
+        speculation = self.speculation
+        if speculation is not None and speculation.ready(self._rows, self.step_s):
+            chunks += self._speculate(speculation)
+            return chunks
         began = perf_counter()
         if self._drawn is None:
             chunks += self._draw(mx.array([row.ids[-1] if row else 0 for row in self._rows]))
         chunks += self._read(go_on=self._ahead)
-        self.step_s = 0.8 * self.step_s + 0.2 * (perf_counter() - began)
+        self._note(perf_counter() - began)
+        if speculation is not None and len(self._rows) == 1:
+            speculation.worth.note_plain(perf_counter() - began)
+        return chunks
+
+    def _note(self, token_s: float) -> None:
+        self.step_s = 0.8 * self.step_s + 0.2 * token_s
+
+    def _speculate(self, speculation: Speculation) -> list[Chunk]:
+        """Several tokens for the only row."""
+        chunks = self._read(go_on=False) if self._drawn is not None else []
+        row = self.rows[0]
+        if not row.over:
+            self._sampler = None  # what it has counted is not all that comes now
+            began, before = perf_counter(), row.position
+            chunks += speculation.round(row, self._batch, self._take)
+            self._note((perf_counter() - began) / max(1, row.position - before))
         return chunks
 
     def _dismiss(self, keep_seats: bool) -> None:

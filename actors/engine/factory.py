@@ -5,12 +5,12 @@ from pathlib import Path
 
 import msgspec
 from msgspec import Struct
-from schemas.group import Seat
 
 from actors.engine.blas import load_fast_blas
 from actors.engine.lean_mlx_lm import import_mlx_lm
 from actors.engine.port import Engine, EngineLoadError, Origin
 from actors.engine.simulated import SimulatedEngine
+from schemas.group import Seat
 from schemas.model import EngineName, SimulatedSpeed
 
 
@@ -26,6 +26,10 @@ class Wanted(Struct, frozen=True, kw_only=True):
     cache_bytes: int | None = None
     """Most memory for prefixes that are kept; None: what suits the machine."""
     speed: SimulatedSpeed | None = None
+    draft: Path | None = None
+    """Folder of a model that proposes tokens; None: nobody does."""
+    draft_tokens: int = 4
+    """Most tokens that it proposes at once."""
     seat: Seat | None = None
     """Its place in a group of ranks; None: it is alone."""
 
@@ -41,9 +45,11 @@ def make_engine(wanted: Wanted) -> Engine:
         if "mlx.core" not in sys.modules:
             load_fast_blas()
         import_mlx_lm("mlx_lm.utils")
+        from actors.engine.draft_loader import DraftWish
         from actors.engine.limits import Limits
         from actors.engine.mlx_engine import MlxEngine
     except ImportError as error:
         raise EngineLoadError(f"MLX cannot be imported on this machine: {error}", retryable=False) from error
     limits = Limits(wanted.context, wanted.slots, wanted.cache_bytes)
-    return MlxEngine(wanted.folder, wanted.origin, limits, wanted.seat)
+    draft = DraftWish(wanted.draft, wanted.draft_tokens) if wanted.draft else None
+    return MlxEngine(wanted.folder, wanted.origin, limits, wanted.seat, draft)

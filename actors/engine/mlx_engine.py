@@ -11,20 +11,20 @@ from functools import partial
 from pathlib import Path
 
 import mlx.core as mx
-from actors.engine.group import Group, form
-from actors.engine.turn import Turn
+import structlog
 from mlx_lm.models.cache import KVCache, make_prompt_cache
 from msgspec import Struct
-from schemas.group import Seat
 
 from actors.engine.answer import Answer
 from actors.engine.batch import Cache
 from actors.engine.beam_search import BeamSearch
 from actors.engine.decoding import Decoding, Joining
+from actors.engine.draft_loader import DraftWish, load_speculation
 from actors.engine.failure import REQUEST_ERRORS, Errors, failure
 from actors.engine.fault import fault
 from actors.engine.fitting import fitting
 from actors.engine.grammar import GrammarError, Grammars
+from actors.engine.group import Group, form
 from actors.engine.kernel_lock import kernel_lock
 from actors.engine.limits import Limits
 from actors.engine.model_loader import LoadedModel, load_model, sentence
@@ -33,10 +33,15 @@ from actors.engine.prefill import Prefill
 from actors.engine.prefix_cache import PrefixCache
 from actors.engine.ring import RingBatch
 from actors.engine.row import Row, rows_of
+from actors.engine.speculation import Speculation, SpeculationFailed
 from actors.engine.suspects import Suspects
+from actors.engine.turn import Turn
 from schemas.chunks import Chunk, Failed
+from schemas.group import Seat
 from schemas.ids import ApiId, ModelId, RequestId
 from schemas.task import Sampling, Task, pack_ids, unpack_ids
+
+log = structlog.get_logger()
 
 CPU_PREFILL_CHUNK, GPU_PREFILL_CHUNK = 512, 2048
 """Most tokens of prompt in one step."""
@@ -62,6 +67,7 @@ class MlxEngine:
         origin: Origin,
         limits: Limits = Limits(),  # noqa: B008 (frozen)
         seat: Seat | None = None,
+        draft: DraftWish | None = None,
     ) -> None:
         self.compiled = False
         """Whether steps of decoding are replayed instead of built anew."""
@@ -70,6 +76,7 @@ class MlxEngine:
         self._origin = origin
         self._limits = limits
         self._seat = seat
+        self._draft = draft
         self._group: Group | None = None
         self._forgiven: Errors = REQUEST_ERRORS if seat is None else ()
         """Errors of a step that end only those who were in it; a group cannot go on when one rank has failed."""
@@ -103,7 +110,16 @@ class MlxEngine:
         self._grammars = Grammars(self._folder, loaded.vocabulary)
         report("compiling")
         with self._kernel_lock():
+            speculation = self._speculation(loaded)
             self._fit(loaded)
+            self._decoding.speculation = speculation
+
+    def _speculation(self, loaded: LoadedModel) -> Speculation | None:
+        if self._draft is None:
+            return None
+        if self._seat is not None:
+            raise EngineLoadError("a model that is split over nodes cannot have a draft", retryable=False)
+        return load_speculation(self._draft, self._folder, loaded, self._context)
 
     def _fit(self, loaded: LoadedModel) -> None:
         """On a GPU a token ahead; on a CPU compiled steps, where they give the same logits."""
@@ -139,6 +155,8 @@ class MlxEngine:
             for rows in (1, 2)[: self.slots]:
                 with self._kernel_lock():
                     self._warm(length, sampling, rows)
+        if self._decoding.speculation is not None:
+            self._decoding.speculation.begin()
 
     def _warm(self, length: int, sampling: Sampling, rows: int) -> None:
         task = Task(
@@ -151,6 +169,8 @@ class MlxEngine:
             sampling=sampling,
             n=rows,
         )
+        if self._decoding.speculation is not None:
+            self._decoding.speculation.begin(at_once=True)
         self.add(task)
         while not self.idle:
             self._require_run(self.step(WARM))
@@ -213,6 +233,12 @@ class MlxEngine:
     def _decode(self, joining: Sequence[Joining]) -> list[Chunk]:
         try:
             return self._decoding.step(joining, more_to_come=self._prefill.rows > 0)
+        except SpeculationFailed:
+            log.exception("speculation.failed")
+            self._decoding.speculation = None
+            rows, chunks = self._decoding.give_up(joining)
+            self._prefill.add(rows)
+            return chunks
         except self._forgiven as error:
             self._prefixes.clear()  # memory may be what is short
             rows, chunks = self._decoding.give_up(joining)

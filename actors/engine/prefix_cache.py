@@ -66,7 +66,7 @@ class PrefixCache:
             if not known:
                 break
             best = known[-1]
-        length = 0 if best is None else _common(best.ids, ids)
+        length = 0 if best is None else common(best.ids, ids)
         if best is None or length < BLOCK:
             return None, 0
         self._prefixes.move_to_end(id(best))
@@ -78,13 +78,13 @@ class PrefixCache:
         if not digests or not self.max_bytes:
             return None
         for known in self._by_digest.get(digests[-1], ()):
-            if _common(known.ids, ids) == len(ids):
+            if common(known.ids, ids) == len(ids):
                 return self._prefixes.move_to_end(id(known))
         prefix = Prefix(ids, digests, [_trimmed(layer, len(ids)) for layer in cache])
         if prefix.nbytes > self.max_bytes:
             return None
         for shorter in list(self._by_digest.get(digests[0], ())):
-            if _common(shorter.ids, ids) == len(shorter.ids):
+            if common(shorter.ids, ids) == len(shorter.ids):
                 self._forget(shorter)
         self._remember(prefix)
         while self.nbytes > self.max_bytes:
@@ -117,7 +117,7 @@ class PrefixCache:
         self.nbytes = 0
 
 
-def _common(one: list[int], other: list[int]) -> int:
+def common(one: list[int], other: list[int]) -> int:
     """Tokens that both begin with."""
     length = min(len(one), len(other))
     if one[:length] == other[:length]:

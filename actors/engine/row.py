@@ -59,6 +59,11 @@ class Row:
         return self.index not in self.answer.open
 
     @property
+    def remaining(self) -> int:
+        """Tokens that may still come."""
+        return self._max_tokens - self.position
+
+    @property
     def root(self) -> "Row":
         """What begins again when a step has failed."""
         return self

@@ -80,8 +80,8 @@ class Group:
         self._top_p = _column([each.top_p for each in samplings])
         self._min_p = _column([max(each.min_p, 1e-30) for each in samplings])
 
-    def draw(self, logits: mx.array, likeliest: mx.array) -> mx.array:
-        """[rows] tokens of [rows, vocabulary] logits."""
+    def draw(self, logits: mx.array, likeliest: mx.array, keys: mx.array | None = None) -> mx.array:
+        """[rows] tokens of [rows, vocabulary] logits; [rows, 2] `keys` of other positions than the rows' own."""
         if self.plain:
             return likeliest
         if self._adjustment is not None:
@@ -89,7 +89,7 @@ class Group:
         if self._filter is None:
             tokens = pick(logits)
         else:
-            keys = keys_of([(row.stream, row.drawn) for row in self.rows])
+            keys = keys_of([(row.stream, row.drawn) for row in self.rows]) if keys is None else keys
             tokens = drawer(self._filter)(logits, self._scale, self._top_p, self._min_p, keys)
         if self._adjustment is not None:
             self._adjustment.count(tokens)

@@ -213,6 +213,12 @@ def test_what_an_older_version_wrote_is_read(file: Path) -> None:
     assert msgspec.json.decode(file.read_bytes(), type=kind) == message
 
 
+@pytest.mark.parametrize("file", sorted(GOLDEN.glob("older/*.msgpack")), ids=lambda file: file.stem)
+def test_what_an_older_version_packed_is_read(file: Path) -> None:
+    kind, message = next(pair for pair in PACKED if type(pair[1]).__name__ == file.stem)
+    assert msgspec.msgpack.decode(file.read_bytes(), type=kind) == message
+
+
 @pytest.mark.parametrize(("kind", "message"), PACKED, ids=lambda value: type(value).__name__)
 def test_packed(kind: object, message: object) -> None:
     golden = pinned(f"{type(message).__name__}.msgpack", msgspec.msgpack.encode(message))
