@@ -51,6 +51,13 @@ class CancellableClient(Client):
             raise asyncio.CancelledError
         return reply
 
+    async def _attempt_reconnect(self) -> None:
+        """A connection that is lost is cut, not closed: over TLS, and with something unsent, that takes half a minute."""
+        writer: asyncio.StreamWriter | None = getattr(self._transport, "_io_writer", None)
+        if writer is not None:
+            writer.transport.abort()
+        await super()._attempt_reconnect()  # pyright: ignore[reportUnknownMemberType]  # untyped in nats-py
+
     def give_up_requests(self) -> None:
         """What was asked over a connection that is gone gets no answer any more: say so now, not after a time-out."""
         asked = cast("dict[str, asyncio.Future[Msg]]", self._resp_map)  # pyright: ignore[reportUnknownMemberType]  # untyped in nats-py

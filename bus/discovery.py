@@ -91,7 +91,7 @@ class Neighbours:
         else:
             sent = await self._zeroconf.async_update_service(info)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
         self._info = info
-        self._keep(asyncio.ensure_future(sent))
+        self._keep(asyncio.ensure_future(sent))  # pyright: ignore[reportUnknownArgumentType]
 
     async def find(self) -> Notice | None:
         """The node whose server is the bus; None: this node is the first, and has told everybody."""

@@ -19,7 +19,11 @@ async def test_a_node_joins_with_the_token_and_serves(start_node: StartNode, tmp
     async with httpx.AsyncClient(timeout=60) as client:
         answer = await client.post(
             f"{joined.openai_url}/chat/completions",
-            json={"model": "guide", "messages": [{"role": "user", "content": "reverse the word cat"}]},
+            json={
+                "model": "guide",
+                "messages": [{"role": "user", "content": "reverse the word cat"}],
+                "temperature": 0,
+            },
         )
     assert answer.status_code == 200, answer.text
     assert answer.json()["choices"][0]["message"]["content"] == "tac"

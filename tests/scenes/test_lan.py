@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-import httpx
 import pytest
+from openai import AsyncOpenAI
 
 from bus.address import joining
 from bus.bus import Bus
@@ -33,11 +33,12 @@ async def plug(start_node: StartNode) -> Plug:
 
 
 async def chat(node: NodeProcess) -> str:
-    async with httpx.AsyncClient(timeout=60) as client:
-        asked = {"model": "guide", "messages": [{"role": "user", "content": "reverse the word cat"}]}
-        answer = await client.post(f"{node.openai_url}/chat/completions", json=asked)
-    assert answer.status_code == 200, answer.text
-    return answer.json()["choices"][0]["message"]["content"]
+    """As a client does it who tries again when the node says that the bus is away."""
+    async with AsyncOpenAI(base_url=node.openai_url, api_key="none", max_retries=20, timeout=60) as client:
+        answer = await client.chat.completions.create(
+            model="guide", messages=[{"role": "user", "content": "reverse the word cat"}], temperature=0
+        )
+    return answer.choices[0].message.content or ""
 
 
 def alive(state: State) -> set[str]:
