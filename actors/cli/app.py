@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from actors.cli import chat, doctor, down, events, load, models, nodes, status, up
+from actors.cli import chat, doctor, down, events, load, models, nodes, preview, status, up
 from actors.version import VERSION
 
 app = typer.Typer(
@@ -46,4 +46,5 @@ app.command("models", rich_help_panel=USE)(models.models)
 app.command("status", rich_help_panel=LOOK)(status.status)
 app.command("nodes", rich_help_panel=LOOK)(nodes.nodes)
 app.command("instances", rich_help_panel=LOOK)(nodes.instances)
+app.command("preview", rich_help_panel=LOOK)(preview.preview)
 app.command("events", rich_help_panel=LOOK)(events.events)

@@ -15,6 +15,7 @@ from actors.cli.failure import FAILED, USAGE, CommandFailed
 from actors.cli.load_display import Display, display_for
 from actors.cli.node_name import node_named
 from actors.cli.options import Cluster, DataDir, Json, Nats, Where
+from actors.cli.placement_wishes import PlacementWishes
 from actors.cli.progress import Progress, progress_of
 from actors.model_wish import UnknownModel, wish
 from bus.bus import Bus
@@ -27,6 +28,7 @@ from schemas.refused import Refused
 STALLED_S = 1800.0
 GONE_S = 30.0
 SIMULATED = "Only with --engine simulated"
+PLACE = "Where it goes"
 
 
 class Loaded(Struct, frozen=True, kw_only=True):
@@ -53,7 +55,34 @@ def load(
     cache_bytes: Annotated[
         int | None, typer.Option(min=0, metavar="BYTES", help="Most memory of a copy for kept prefixes.")
     ] = None,
-    node: Annotated[str | None, typer.Option(help="The only node that may carry it.")] = None,
+    node: Annotated[
+        str | None, typer.Option(help="The only node that may carry it.", rich_help_panel=PLACE)
+    ] = None,
+    strategy: Annotated[
+        str,
+        typer.Option(
+            metavar="[auto|whole|pipeline|tensor]", help="How a copy is spread.", rich_help_panel=PLACE
+        ),
+    ] = "auto",
+    min_nodes: Annotated[
+        int, typer.Option(min=1, max=64, help="Fewest nodes of a copy.", rich_help_panel=PLACE)
+    ] = 1,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NODE", help="Not on this node (repeatable).", rich_help_panel=PLACE),
+    ] = None,
+    split: Annotated[
+        str,
+        typer.Option(
+            metavar="A:10,B:14", help="These nodes, with so many layers each (or A,B).", rich_help_panel=PLACE
+        ),
+    ] = "",
+    objective: Annotated[
+        str,
+        typer.Option(
+            metavar="[latency|throughput]", help="What a split is chosen for.", rich_help_panel=PLACE
+        ),
+    ] = "latency",
     engine: Annotated[str, typer.Option(metavar="[mlx|simulated]", help="What computes it.")] = "mlx",
     prefill: Annotated[
         float | None, typer.Option(metavar="TOKENS/S", help="How fast it reads.", rich_help_panel=SIMULATED)
@@ -78,7 +107,14 @@ def load(
     """Serve a model, and show how far it is."""
     speed = _speed(engine, {"prefill": prefill, "decode": decode, "load_s": load_s})
     limits = _Limits(context, slots, cache_bytes)
-    asked = _Asked(model, model_id, replicas, limits, cast("EngineName", engine), node, speed)
+    places = PlacementWishes(
+        strategy=strategy,
+        min_nodes=min_nodes,
+        exclude=tuple(exclude or ()),
+        split=split,
+        objective=objective,
+    )
+    asked = _Asked(model, model_id, replicas, limits, cast("EngineName", engine), node, speed, places)
     loaded = asyncio.run(_load(Where(nats, cluster, data_dir), asked, timeout if wait else None, as_json))
     if as_json:
         screen.print_json(loaded)
@@ -122,6 +158,7 @@ class _Asked(Struct, frozen=True):
     engine: EngineName
     node: str | None
     speed: SimulatedSpeed | None
+    places: PlacementWishes
 
 
 def _speed(engine: str, given: dict[str, float | None]) -> SimulatedSpeed | None:
@@ -167,6 +204,7 @@ def _spec(asked: _Asked, bus: Bus, here: NodeId | None) -> ModelSpec:
             here=here,
             simulated=asked.speed,
         )
+        spec = asked.places.added_to(spec, bus.view.state, bound=asked.node is not None)
         return msgspec.convert(msgspec.to_builtins(spec), ModelSpec)
     except (UnknownModel, msgspec.ValidationError) as error:
         raise CommandFailed(str(error), USAGE) from error

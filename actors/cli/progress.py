@@ -5,11 +5,10 @@ from typing import Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
-from actors.master.placement import NoPlace, place
 from schemas.ids import ModelId
 from schemas.instance import Instance
 from schemas.model import ModelSpec
-from schemas.state import Download, State
+from schemas.state import Download, Model, State
 
 Stage = Literal[
     "unloaded", "idle", "waiting", "downloading", "starting", "loading", "warming", "ready", "failed"
@@ -46,7 +45,7 @@ def progress_of(state: State, model: ModelId) -> Progress:
     if ready >= spec.replicas:
         return Progress(stage="ready", ready=ready, wanted=spec.replicas, final=True)
     steps = [_step(state, instance) for instance in instances if instance.status != "ready"]
-    step = max(steps, key=_rank) if steps else Progress(stage="waiting", reason=_why_none(state, spec))
+    step = max(steps, key=_rank) if steps else _without(wished)
     return replace(step, ready=ready, wanted=spec.replicas)
 
 
@@ -93,7 +92,8 @@ def _download_step(downloads: list[Download], instance: Instance) -> Progress:
     )
 
 
-def _why_none(state: State, spec: ModelSpec) -> str:
-    """Why no instance has a place; empty when the leader is about to give it one."""
-    placement = place(spec, state)
-    return placement.reason if isinstance(placement, NoPlace) else ""
+def _without(model: Model) -> Progress:
+    """No instance has a place: the leader has said why, or is about to give it one."""
+    missing = f" ({model.missing_bytes} bytes are missing)" if model.missing_bytes else ""
+    final = bool(model.unplaced) and not model.absent
+    return Progress(stage="waiting", reason=model.unplaced + missing, final=final)

@@ -22,12 +22,13 @@ from schemas.events import (
     LeaderElected,
     ModelDesired,
     ModelRemoved,
+    ModelUnplaced,
     RunnerReported,
     Seen,
 )
 from schemas.ids import InstanceId, ModelId, NodeId
 from schemas.instance import RunnerStatus, Shard
-from schemas.model import ModelSpec
+from schemas.model import ModelSpec, Share
 from schemas.refused import Refused
 from tests.cli.command import actors
 from tests.facts import joined
@@ -45,6 +46,7 @@ class Leader:
         self.orders: list[Struct] = []
         self.story: Story = lambda _: []
         self.refusal: Refused | None = None
+        self.lack = ""
 
     async def decide(self, event: Decided) -> int:
         self.last = await self.bus.log.decide(event, 1, self.last)
@@ -56,7 +58,10 @@ class Leader:
             return self.refusal
         match order:
             case LoadModel(spec=spec):
-                await self.decide(ModelDesired(spec=spec))
+                seq = await self.decide(ModelDesired(spec=spec))
+                if self.lack:
+                    await self.decide(ModelUnplaced(model=spec.id, reason=self.lack, missing_bytes=7))
+                    return Done(seq=seq)
                 seq = await self.decide(InstancePlaced(instance=I1, spec=spec, shards=(Shard(node=N1),)))
                 for fact in self.story(spec):
                     await self.bus.log.record(fact)
@@ -133,6 +138,43 @@ async def test_every_option_reaches_the_leader(leader: Leader, nats_server: Serv
     assert (spec.simulated.load_s, spec.slots) == (2, 8)
 
 
+async def test_wishes_of_place_reach_the_leader(leader: Leader, nats_server: Server) -> None:
+    await leader.bus.log.record(joined("n2", name="zeus"))
+    ran = await actors(
+        *(
+            "load",
+            "guide",
+            "--strategy",
+            "pipeline",
+            "--min-nodes",
+            "2",
+            "--exclude",
+            "n1",
+            "--split",
+            "zeus:3,hera:4",
+        ),
+        *("--objective", "throughput", "--no-wait", "--nats", nats_server.url),
+    )
+    assert ran.code == 0, ran.err
+    (order,) = leader.orders
+    assert isinstance(order, LoadModel)
+    spec = order.spec
+    assert (spec.strategy, spec.min_nodes, spec.exclude, spec.objective) == (
+        "pipeline",
+        2,
+        (N1,),
+        "throughput",
+    )
+    assert spec.split == (Share(node=NodeId("n2"), layers=(0, 3)), Share(node=N1, layers=(3, 7)))
+
+
+async def test_a_model_that_has_no_place_ends_the_waiting(leader: Leader, nats_server: Server) -> None:
+    leader.lack = "it is too large"
+    ran = await actors("load", "guide", "--nats", nats_server.url)
+    assert ran.code == 1
+    assert "guide is not ready (waiting): it is too large (7 bytes are missing)." in ran.err
+
+
 async def test_a_model_that_fails_ends_with_its_reason_and_1(leader: Leader, nats_server: Server) -> None:
     leader.story = lambda _: [
         report(
@@ -163,6 +205,12 @@ async def test_a_refusal_is_told(leader: Leader, nats_server: Server) -> None:
     [
         (["giude"], 2, "did you mean 'guide'?"),
         (["guide", "--node", "hrea"], 1, "there is no node 'hrea'; did you mean 'hera'?"),
+        (["guide", "--strategy", "pipelin"], 2, "did you mean 'pipeline'?"),
+        (["guide", "--strategy", "hybrid"], 2, "pipelines of tensor groups are not run"),
+        (["guide", "--objective", "speed"], 2, "one of latency, throughput"),
+        (["guide", "--exclude", "hrea"], 1, "there is no node 'hrea'"),
+        (["guide", "--split", "hera:x,hera:2"], 2, "--split says 'hera:x'"),
+        (["guide", "--min-nodes", "0"], 2, "--min-nodes"),
         (["guide", "--id", "x" * 300], 2, "Expected `str` of length <= 200"),
     ],
 )

@@ -17,6 +17,7 @@ from schemas.events import (
     InstanceRetried,
     KnownEvent,
     ModelDesired,
+    ModelUnplaced,
     Recorded,
     RunnerReported,
 )
@@ -59,9 +60,16 @@ def test_a_model_that_nobody_wants_is_unloaded() -> None:
 
 
 def test_without_a_worker_it_waits_and_says_so() -> None:
-    waiting = progress_of(state(ModelDesired(spec=GUIDE)), GUIDE.id)
-    assert waiting.stage == "waiting"
-    assert "no node with a worker" in waiting.reason
+    unplaced = ModelUnplaced(model=GUIDE.id, reason="no node with a worker is there", absent=True)
+    waiting = progress_of(state(ModelDesired(spec=GUIDE), unplaced), GUIDE.id)
+    assert waiting == Progress(stage="waiting", wanted=1, reason="no node with a worker is there")
+
+
+def test_nobody_waits_for_memory_that_is_not_there() -> None:
+    unplaced = ModelUnplaced(model=GUIDE.id, reason="it is too large", missing_bytes=7)
+    waiting = progress_of(state(joined("n1"), ModelDesired(spec=GUIDE), unplaced), GUIDE.id)
+    assert (waiting.stage, waiting.final) == ("waiting", True)
+    assert waiting.reason == "it is too large (7 bytes are missing)"
 
 
 @pytest.mark.parametrize("status", ["starting", "loading", "warming", "ready"])

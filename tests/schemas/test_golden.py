@@ -34,7 +34,10 @@ from schemas.commands import (
     FindFiles,
     LoadModel,
     MasterCommand,
+    MasterMessage,
     NodeCommand,
+    PreviewAnswer,
+    PreviewModel,
     PullModel,
     RemoveModel,
     RestartInstance,
@@ -63,6 +66,7 @@ from schemas.link import Link
 from schemas.manifest import ListedFile, Manifest
 from schemas.model import ModelCard, ModelSpec, SimulatedSpeed
 from schemas.node import Beat, Pulse
+from schemas.plan import Part, Plan, Previews, RefusedPlan
 from schemas.prefix import Prefixes
 from schemas.refused import Refused
 from schemas.state import Card, Download, Leader, Links, Model, Node
@@ -105,6 +109,7 @@ JSON: list[tuple[object, object]] = [
     (MasterCommand, LoadModel(spec=SPEC)),
     (MasterCommand, UnloadModel(model=MODEL)),
     (MasterCommand, RestartInstance(instance=INSTANCE)),
+    (MasterMessage, PreviewModel(model=MODEL)),
     (NodeCommand, StopNode(node=NodeId("n1"))),
     (FilesCommand, FindFiles(source="hf:x")),
     (FilesCommand, PullModel(model=MODEL, source="hf:x", verify=True)),
@@ -119,6 +124,22 @@ JSON: list[tuple[object, object]] = [
     ),
     (Answer, Done(seq=3)),
     (Answer, Refused("not_found", "there is no model x")),
+    (
+        PreviewAnswer,
+        Previews(
+            model=MODEL,
+            plans=(
+                Plan(
+                    split="pipeline",
+                    parts=(Part(node=NODE, layers=(0, 2), memory_bytes=5, free_bytes=8, fetch_bytes=3),),
+                    tokens_s=12.5,
+                    full_tokens_s=100.0,
+                    ttft_s=0.5,
+                ),
+            ),
+            refused=(RefusedPlan(split="whole", reason="why", nodes=(NODE,), missing_bytes=7),),
+        ),
+    ),
     (Cancel, Cancel(request=REQUEST, attempt=1)),
     (Beat, Beat(node=NODE, cpu_percent=1.5, memory_used_bytes=1, memory_free_bytes=2)),
     (
