@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from actors.cli import chat, doctor, down, events, load, models, nodes, preview, status, up
+from actors.cli import chat, doctor, down, events, load, models, nodes, preview, pull, rm, status, up
 from actors.version import VERSION
 
 app = typer.Typer(
@@ -42,6 +42,8 @@ app.command("doctor", rich_help_panel=RUN)(doctor.doctor)
 app.command("chat", rich_help_panel=USE)(chat.chat)
 app.command("load", rich_help_panel=USE)(load.load)
 app.command("unload", rich_help_panel=USE)(load.unload)
+app.command("pull", rich_help_panel=USE)(pull.pull)
+app.command("rm", rich_help_panel=USE)(rm.rm)
 app.command("models", rich_help_panel=USE)(models.models)
 app.command("status", rich_help_panel=LOOK)(status.status)
 app.command("nodes", rich_help_panel=LOOK)(nodes.nodes)

@@ -8,10 +8,10 @@ from rich.text import Text
 from actors.cli import screen
 from actors.cli.cluster import bus_of
 from actors.cli.options import Cluster, DataDir, Json, Nats, Where
-from actors.cli.rows import ModelRow, model_rows, stage_words
+from actors.cli.rows import FileRow, ModelRow, model_rows, stage_words
 from actors.cli.units import in_bytes, in_thousands
 
-COLUMNS = ("model", "status", "source", "parameters", "weights", "context")
+COLUMNS = ("model", "status", "source", "parameters", "weights", "context", "files")
 
 
 def models(
@@ -45,4 +45,15 @@ def _cells(row: ModelRow) -> tuple[str | Text, ...]:
         in_thousands(row.parameters) if row.parameters else "",
         in_bytes(row.weights_bytes) if row.weights_bytes else "",
         str(row.context or ""),
+        ", ".join(map(_file_words, row.files)),
     )
+
+
+def _file_words(row: FileRow) -> str:
+    """`hera`, `zeus 43 %`, `vm failed`."""
+    if row.status == "complete":
+        parts = "" if row.layers is None else f" layers {', '.join(f'{a}-{b - 1}' for a, b in row.layers)}"
+        return row.name + parts
+    if row.status == "downloading" and row.bytes_total:
+        return f"{row.name} {100 * row.bytes_done // row.bytes_total} %"
+    return f"{row.name} {row.status}"

@@ -3,10 +3,27 @@
 from msgspec import Struct
 
 from actors.cli.progress import Progress, Stage, progress_of
+from schemas.events import DownloadStatus
 from schemas.ids import InstanceId, ModelId, NodeId
 from schemas.instance import InstanceStatus
 from schemas.node import Beat, NodeProfile, Role
 from schemas.state import Node, State
+
+
+class FileRow(Struct, frozen=True, kw_only=True):
+    """How far one node has come with a model's files."""
+
+    node: NodeId
+    name: str
+    status: DownloadStatus
+    source: str
+    bytes_done: int = 0
+    bytes_total: int = 0
+    bytes_outside: int = 0
+    bytes_peers: int = 0
+    layers: tuple[tuple[int, int], ...] | None = None
+    path: str = ""
+    reason: str = ""
 
 
 class ModelRow(Struct, frozen=True, kw_only=True):
@@ -25,6 +42,8 @@ class ModelRow(Struct, frozen=True, kw_only=True):
     parameters: int = 0
     weights_bytes: int = 0
     context: int = 0
+    files: list[FileRow] = []
+    """Where its files are, and how far they have come."""
 
 
 class NodeRow(Struct, frozen=True, kw_only=True):
@@ -81,7 +100,51 @@ class Status(Struct, frozen=True, kw_only=True):
 
 
 def model_rows(state: State) -> list[ModelRow]:
-    return [_model_row(state, model) for model in sorted(state.models)]
+    """What is to be served, then what only lies on disks."""
+    kept = {each.model for each in state.downloads.values()} - state.models.keys()
+    return [_model_row(state, model) for model in sorted(state.models)] + [
+        _kept_row(state, model) for model in sorted(kept)
+    ]
+
+
+def file_rows(state: State, model: ModelId) -> list[FileRow]:
+    """By the names of the nodes; of those that are known."""
+    rows = [
+        FileRow(
+            node=each.node,
+            name=name_of(state, each.node),
+            status=each.status,
+            source=each.source,
+            bytes_done=each.bytes_done,
+            bytes_total=each.bytes_total,
+            bytes_outside=each.bytes_outside,
+            bytes_peers=each.bytes_peers,
+            layers=each.layers,
+            path=each.path,
+            reason=each.reason,
+        )
+        for each in state.downloads.values()
+        if each.model == model and each.node in state.nodes
+    ]
+    return sorted(rows, key=lambda row: (row.name, row.node))
+
+
+def _kept_row(state: State, model: ModelId) -> ModelRow:
+    files = file_rows(state, model)
+    found = state.cards.get(model)
+    return ModelRow(
+        id=model,
+        source=files[0].source if files else "",
+        engine="",
+        stage="unloaded",
+        ready=0,
+        replicas=0,
+        architecture=found.card.architecture if found else "",
+        parameters=found.card.parameters if found else 0,
+        weights_bytes=found.card.weights_bytes if found else 0,
+        context=found.card.context if found else 0,
+        files=files,
+    )
 
 
 def _model_row(state: State, model: ModelId) -> ModelRow:
@@ -102,6 +165,7 @@ def _model_row(state: State, model: ModelId) -> ModelRow:
         parameters=card.parameters if card else 0,
         weights_bytes=card.weights_bytes if card else 0,
         context=spec.context or (card.context if card else 0),
+        files=file_rows(state, model),
     )
 
 

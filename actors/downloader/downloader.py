@@ -93,10 +93,10 @@ class Downloader(Actor):
         needed = wanted(self.bus.view.state, self.bus.node).get(order.model)
         if needed is not None and needed.source != order.source:
             return Refused("conflict", f"this node serves {order.model} from {needed.source}")
-        try:
-            self.sources.named(order.source)
-        except Unobtainable as failure:
-            return Refused("bad_request", str(failure))
+        if self._fetched(order.source) is None:
+            return Refused(
+                "bad_request", f"{order.source} is not fetched: it is used where it is, or names no place"
+            )
         self._pull_count += 1
         lives = frozenset({(PULLED, self._pull_count)})
         self._pulls[order.model] = Wanted(order.source, lives, verify=order.verify)
