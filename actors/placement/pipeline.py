@@ -20,7 +20,7 @@ ALL = 6
 """So many machines are tried in every order."""
 WIDTH, FANOUT = 6, 10
 """Paths that are followed when there are more machines, and machines that each of them is lengthened by."""
-LONG = 8
+LONG = 5
 """With more stages than this, fewer paths are followed, so that the time for all of them stays what it is."""
 PATIENCE = 2
 """With more machines, stages are added until so many more made nothing better."""

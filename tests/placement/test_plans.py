@@ -1,0 +1,159 @@
+"""Plans and refusals for clusters that can be counted by hand."""
+
+from typing import Any
+
+import pytest
+
+from actors.placement.plans import choose, previews
+from actors.placement.question import Question
+from actors.placement.shape import Shape, shape_of
+from actors.placement.topology import Machine, Topology
+from schemas.ids import ModelId, NodeId
+from schemas.instance import Split
+from schemas.link import Link
+from schemas.model import ModelCard, ModelSpec, Share
+from schemas.plan import Plan, RefusedPlan
+
+ALL: frozenset[Split] = frozenset({"whole", "pipeline", "tensor"})
+SHAPE = Shape(layer_bytes=(10,) * 4, outer_bytes=5, head_bytes=5, heads=4, kv_heads=2, slots=2)
+"""45 bytes whole; half of its layers are 25."""
+A, B = NodeId("a"), NodeId("b")
+
+
+def machine(name: str, free: int, speed: float = 10.0, **more: Any) -> Machine:
+    return Machine(node=NodeId(name), free_bytes=free, read_bytes_s=speed, flop_s=1e12, **more)
+
+
+def question(*machines: Machine, splits: frozenset[Split] = ALL, **wishes: Any) -> Question:
+    links = {
+        (one.node, other.node): Link(
+            from_node=one.node, to_node=other.node, latency_s=0.5, bandwidth_bytes_s=1e9
+        )
+        for one in machines
+        for other in machines
+    }
+    spec = ModelSpec(id=ModelId("m"), source="hf:o/m", **wishes)
+    return Question(SHAPE, Topology(machines, links), spec, splits)
+
+
+def chosen(asked: Question) -> Plan:
+    plan = choose(asked)
+    assert isinstance(plan, Plan), plan
+    assert plan == previews(asked)[0][0]
+    return plan
+
+
+def refused(asked: Question) -> RefusedPlan:
+    plan = choose(asked)
+    assert isinstance(plan, RefusedPlan), plan
+    return plan
+
+
+def test_what_fits_stays_whole_where_the_caller_prefers_it() -> None:
+    plan = chosen(question(machine("a", 50), machine("b", 90, speed=100)))
+    assert (plan.split, plan.parts[0].node, plan.parts[0].layers) == ("whole", A, None)
+    assert (plan.parts[0].memory_bytes, plan.parts[0].free_bytes, plan.parts[0].fetch_bytes) == (45, 50, 45)
+    assert plan.tokens_s == pytest.approx(1 / 4.5)  # 45 bytes at 10 a second
+    assert plan.full_tokens_s == pytest.approx(2 / 4.5)
+
+
+def test_what_fits_nowhere_is_split_and_the_fast_one_gets_what_it_can_hold() -> None:
+    plan = chosen(question(machine("a", 25), machine("b", 35, speed=20), splits=ALL - {"tensor"}))
+    assert [(part.node, part.layers) for part in plan.parts] == [(B, (0, 3)), (A, (3, 4))]
+    assert [part.memory_bytes for part in plan.parts] == [35, 15]
+    assert plan.tokens_s == pytest.approx(1 / (5 / 20 + 30 / 20 + 10 / 10 + 2 * 0.5))
+
+
+def test_tensor_ranks_have_a_part_of_each_layer() -> None:
+    plan = chosen(question(machine("a", 25), machine("b", 25), strategy="tensor"))
+    assert (plan.split, [part.memory_bytes for part in plan.parts]) == ("tensor", [25, 25])
+    assert plan.tokens_s == pytest.approx(1 / (40 / 2 / 10 + 5 / 10 + 2 * 4 * 2 * 0.5))
+
+
+def test_what_is_on_disk_need_not_be_fetched() -> None:
+    plan = chosen(question(machine("a", 25, has_files=True), machine("b", 25), strategy="pipeline"))
+    assert {part.node: part.fetch_bytes for part in plan.parts} == {A: 0, B: 25}
+
+
+def test_memory_that_is_missing_is_counted() -> None:
+    lack = refused(question(machine("a", 15), machine("b", 25)))
+    assert (lack.split, lack.missing_bytes) == ("pipeline", 10)
+    assert "its layers need 40 bytes of memory, all nodes together have 30 left" in lack.reason
+    whole = [one for one in previews(question(machine("a", 15)))[1] if one.split == "whole"]
+    assert [(one.nodes, one.missing_bytes) for one in whole] == [((A,), 30)]
+
+
+def test_half_precision_grows_on_a_cpu() -> None:
+    assert refused(question(machine("a", 50, growth=2.0), strategy="whole")).missing_bytes == 40
+
+
+@pytest.mark.parametrize(
+    ("wishes", "splits", "said"),
+    [
+        ({"min_nodes": 3}, ALL, "pipeline: it takes 3 nodes, and there are 2"),
+        ({"strategy": "tensor", "min_nodes": 3}, ALL, "no number from 3 to 2 divides both its 4 heads and its 2"),
+        ({"strategy": "pipeline"}, frozenset({"whole"}), "this version cannot run it as a pipeline split"),
+        ({"split": (Share(node=A), Share(node=NodeId("x")))}, ALL, "node x of the split may not carry it"),
+        ({"split": (Share(node=A, layers=(0, 1)), Share(node=B, layers=(1, 9)))}, ALL, "ends at layer 9"),
+        ({"split": (Share(node=A, layers=(0, 1)), Share(node=B, layers=(1, 4)))}, ALL, "b needs 35 bytes of memory and has 25"),
+    ],
+)  # fmt: skip
+def test_wishes_that_cannot_be_met_are_refused(wishes: Any, splits: frozenset[Split], said: str) -> None:
+    assert said in refused(question(machine("a", 25), machine("b", 25), splits=splits, **wishes)).reason
+
+
+def test_a_split_by_hand_is_taken_as_it_is() -> None:
+    shares = (Share(node=B, layers=(0, 1)), Share(node=A, layers=(1, 4)))
+    plan = chosen(question(machine("a", 90, speed=100), machine("b", 90), split=shares))
+    assert [(part.node, part.layers) for part in plan.parts] == [(B, (0, 1)), (A, (1, 4))]
+
+
+def test_a_split_by_hand_without_layers_is_cut_as_it_suits() -> None:
+    plan = chosen(
+        question(machine("a", 35, speed=100), machine("b", 90), split=(Share(node=B), Share(node=A)))
+    )
+    assert [(part.node, part.layers) for part in plan.parts] == [(B, (0, 1)), (A, (1, 4))]
+
+
+def test_throughput_may_ask_for_another_split_than_latency() -> None:
+    """One reads fast, the other computes fast: for many sequences it is computing that takes the time."""
+    reader = Machine(node=A, free_bytes=35, read_bytes_s=1e3, flop_s=10.0)
+    thinker = Machine(node=B, free_bytes=35, read_bytes_s=1e2, flop_s=1e3)
+    asked = {"strategy": "pipeline", "splits": ALL}
+    shape = Shape(layer_bytes=(10,) * 4, outer_bytes=5, head_bytes=0, weight_bytes=100.0, slots=64)
+    for objective, most in (("latency", A), ("throughput", B)):
+        base = question(reader, thinker, objective=objective, **asked)
+        plan = chosen(Question(shape, base.topology, base.spec, base.splits))
+        assert max(plan.parts, key=lambda part: part.memory_bytes).node == most
+
+
+CARD = ModelCard(
+    architecture="llama", parameters=50, weights_bytes=100, vocabulary=8, context=10, eos_ids=(), artifact="",
+    layer_bytes=(40, 40), outer_bytes=20, head_bytes=10, cache_bytes=3,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("wishes", "cache"),
+    [
+        ({}, 10),  # a fifth of the weights, for both layers
+        ({"slots": 1}, 10),
+        ({"slots": 2, "context": 5}, 30),  # as it was asked for
+        ({"context": 8}, 24),  # one sequence at least
+    ],
+)
+def test_the_cache_is_counted_as_it_was_asked_for_or_bounded(wishes: Any, cache: int) -> None:
+    assert shape_of(CARD, ModelSpec(id=ModelId("m"), source="s", **wishes)).layer_cache_bytes == cache
+
+
+def test_a_card_of_an_older_version_is_one_layer_with_a_fifth_more() -> None:
+    old = ModelCard(
+        architecture="llama",
+        parameters=1,
+        weights_bytes=100,
+        vocabulary=8,
+        context=9,
+        eos_ids=(),
+        artifact="",
+    )
+    assert shape_of(old, ModelSpec(id=ModelId("m"), source="s")).memory_bytes(0, 1) == 120
