@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from schemas.ids import ModelId, NodeId
-from schemas.model import EngineName, ModelSpec, SimulatedSpeed
+from schemas.model import DRAFT_TOKENS, EngineName, ModelSpec, SimulatedSpeed
 from schemas.nearest import did_you_mean
 
 BUILTIN = ("guide",)
@@ -27,12 +27,16 @@ def wish(
     node: NodeId | None = None,
     here: NodeId | None = None,
     simulated: SimulatedSpeed | None = None,
+    draft: str = "",
+    draft_tokens: int = DRAFT_TOKENS,
 ) -> ModelSpec:
-    """The model that `text` names: `guide`, a folder, or `OWNER/NAME[@REVISION]` on the hub.
+    """The model that `text` names: `guide`, a folder, or `OWNER/NAME[@REVISION]` on the hub; `draft` likewise.
 
     A folder is bound to `here`, the node that has it, unless `node` says another. Raises `UnknownModel`.
     """
     called, source = name_and_source(text)
+    draft_source = name_and_source(draft)[1] if draft else ""
+    in_folder = source.startswith("/") or draft_source.startswith("/")
     return ModelSpec(
         id=ModelId(model_id or called),
         source=source,
@@ -41,8 +45,10 @@ def wish(
         context=context,
         slots=slots,
         cache_bytes=cache_bytes,
-        node=node or (here if source.startswith("/") else None),
+        node=node or (here if in_folder else None),
         simulated=simulated,
+        draft=draft_source,
+        draft_tokens=draft_tokens,
     )
 
 

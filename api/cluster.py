@@ -95,14 +95,15 @@ def cluster_routes(context: Context) -> list[HTTPRouteHandler]:
 
 
 def model_status(state: State, name: ModelId) -> ModelStatus:
-    card = state.cards.get(name)
+    card, spec = state.cards.get(name), state.models[name].spec
+    files = (name, spec.draft_id)
     return ModelStatus(
-        spec=state.models[name].spec,
+        spec=spec,
         unplaced=state.models[name].unplaced,
         missing_bytes=state.models[name].missing_bytes,
         card=None if card is None else card.card,
         instances=state.instances_of(name),
-        downloads=[download for download in state.downloads.values() if download.model == name],
+        downloads=[download for download in state.downloads.values() if download.model in files],
     )
 
 

@@ -11,6 +11,7 @@ Strategy = Literal["auto", "whole", "pipeline", "tensor"]
 """How a copy may be spread: `auto` is whole where it fits somewhere, else the fastest split."""
 Objective = Literal["latency", "throughput"]
 """What a split is chosen for: the time for a token of one sequence, or tokens a second with all slots taken."""
+DRAFT_TOKENS = 4
 Positive = Annotated[float, Meta(gt=0)]
 
 
@@ -60,6 +61,16 @@ class ModelSpec(Struct, frozen=True, kw_only=True):
     split: Annotated[tuple[Share, ...], Meta(max_length=64)] = ()
     """A split by hand: the nodes in the order of the layers; empty: placement decides."""
     objective: Objective = "latency"
+    draft: Annotated[str, Meta(max_length=1000)] = ""
+    """A smaller model with the same tokens, which proposes some that this one then draws in one step; a source like
+    `source`, empty: none."""
+    draft_tokens: Annotated[int, Meta(ge=1, le=16)] = DRAFT_TOKENS
+    """Most tokens that the draft proposes at once."""
+
+    @property
+    def draft_id(self) -> ModelId:
+        """By what name the draft's files are known to the cluster; clients cannot ask for it."""
+        return ModelId(f"{self.id} (draft)")
 
 
 class ModelCard(Struct, frozen=True, kw_only=True):

@@ -22,7 +22,7 @@ from bus.bus import Bus
 from bus.commands import command
 from schemas.commands import LoadModel, UnloadModel
 from schemas.ids import ModelId, NodeId
-from schemas.model import EngineName, ModelSpec, SimulatedSpeed
+from schemas.model import DRAFT_TOKENS, EngineName, ModelSpec, SimulatedSpeed
 from schemas.refused import Refused
 
 STALLED_S = 1800.0
@@ -83,6 +83,12 @@ def load(
             metavar="[latency|throughput]", help="What a split is chosen for.", rich_help_panel=PLACE
         ),
     ] = "latency",
+    draft: Annotated[
+        str, typer.Option(metavar="MODEL", help="A small model with the same tokens, which proposes some.")
+    ] = "",
+    draft_tokens: Annotated[
+        int, typer.Option(min=1, max=16, metavar="K", help="Tokens that the draft proposes at once.")
+    ] = DRAFT_TOKENS,
     engine: Annotated[str, typer.Option(metavar="[mlx|simulated]", help="What computes it.")] = "mlx",
     prefill: Annotated[
         float | None, typer.Option(metavar="TOKENS/S", help="How fast it reads.", rich_help_panel=SIMULATED)
@@ -114,7 +120,10 @@ def load(
         split=split,
         objective=objective,
     )
-    asked = _Asked(model, model_id, replicas, limits, cast("EngineName", engine), node, speed, places)
+    asked = _Asked(
+        *(model, model_id, replicas, limits, cast("EngineName", engine), node, speed, places),
+        *(draft, draft_tokens),
+    )
     loaded = asyncio.run(_load(Where(nats, cluster, data_dir), asked, timeout if wait else None, as_json))
     if as_json:
         screen.print_json(loaded)
@@ -159,6 +168,8 @@ class _Asked(Struct, frozen=True):
     node: str | None
     speed: SimulatedSpeed | None
     places: PlacementWishes
+    draft: str
+    draft_tokens: int
 
 
 def _speed(engine: str, given: dict[str, float | None]) -> SimulatedSpeed | None:
@@ -203,6 +214,8 @@ def _spec(asked: _Asked, bus: Bus, here: NodeId | None) -> ModelSpec:
             node=node_named(bus.view.state, asked.node) if asked.node else None,
             here=here,
             simulated=asked.speed,
+            draft=asked.draft,
+            draft_tokens=asked.draft_tokens,
         )
         spec = asked.places.added_to(spec, bus.view.state, bound=asked.node is not None)
         return msgspec.convert(msgspec.to_builtins(spec), ModelSpec)

@@ -71,12 +71,17 @@ def _step(state: State, instance: Instance) -> Progress:
         )
     if instance.status != "placed":
         return Progress(stage=instance.status)
-    downloads = [state.download(shard.node, instance.spec.id) for shard in instance.shards]
+    spec = instance.spec
+    downloads = [
+        state.download(shard.node, model) for shard in instance.shards for model in (spec.id, spec.draft_id)
+    ]
     return _download_step([download for download in downloads if download is not None], instance)
 
 
 def _download_step(downloads: list[Download], instance: Instance) -> Progress:
-    fresh = [download for download in downloads if download.source == instance.spec.source]
+    fresh = [
+        download for download in downloads if download.source in (instance.spec.source, instance.spec.draft)
+    ]
     for download in fresh:
         if (
             download.status == "failed" and download.seq > instance.seq

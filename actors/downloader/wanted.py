@@ -43,10 +43,13 @@ def wanted(state: State, node: NodeId) -> dict[ModelId, Wanted]:
 
 
 def parts_of(instance: Instance, node: NodeId) -> Iterator[Part]:
-    """Everything that `instance` needs on `node`; a second model that goes with the first would stand here too."""
+    """Everything that `instance` needs on `node`: its model, or layers of it, and its draft."""
+    spec = instance.spec
     for shard in instance.shards:
         if shard.node == node:
-            yield Part(instance.spec.id, instance.spec.source, shard.layers, instance)
+            yield Part(spec.id, spec.source, shard.layers, instance)
+            if spec.draft:
+                yield Part(spec.draft_id, spec.draft, None, instance)
 
 
 def _of_one_source(state: State, model: ModelId, parts: list[Part]) -> Wanted:

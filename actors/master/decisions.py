@@ -99,9 +99,10 @@ def _mend(instance: Instance, state: State, ripe: Ripe) -> Iterator[Decided]:
 
 def _outgrown(instance: Instance, state: State) -> bool:
     """Its model was read after it was placed, and it cannot be where or as it is."""
-    card = state.cards.get(instance.spec.id)
+    cards = (state.cards.get(model) for model in (instance.spec.id, instance.spec.draft_id))
     begins = instance.status not in ("ready", "failed")
-    return begins and card is not None and card.seq > instance.seq and not fits(instance, state)
+    read_since = any(card is not None and card.seq > instance.seq for card in cards)
+    return begins and read_since and not fits(instance, state)
 
 
 def _move(instance: Instance, state: State) -> Iterator[Decided]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import msgspec
 from msgspec import Struct
 
 from actors.placement.plans import choose, previews
@@ -91,8 +92,9 @@ def ask(spec: ModelSpec, state: State, but: InstanceId | None = None) -> Questio
     machines = [_machine(node, card, spec, state, but) for node in workers]
     carried = {node.id: len(_carried(node.id, state, but)) for node in workers}
     machines.sort(key=lambda one: (carried[one.node], -one.free_bytes, one.node))
-    splits = frozenset[Split]({"whole"}) if card is None else splittable(card.architecture)
-    shape = UNREAD if card is None else shape_of(card, spec)
+    whole = card is None or spec.draft
+    splits = frozenset[Split]({"whole"}) if whole else splittable(card.architecture)
+    shape = UNREAD if card is None else _with_draft(shape_of(card, spec), spec, state)
     return Question(shape, Topology(tuple(machines), _links(state)), _until_read(spec, card), splits)
 
 
@@ -132,10 +134,19 @@ def _shard_bytes(instance: Instance, shard: Shard, node: Node, state: State) -> 
     card = _card(instance.spec, state)
     if card is None:
         return 0
-    shape = shape_of(card, instance.spec)
+    shape = _with_draft(shape_of(card, instance.spec), instance.spec, state)
     first, end = shard.layers or (0, shape.layers)
     ranks = len(instance.shards) if instance.split == "tensor" else 1
     return int(shape.memory_bytes(first, end, ranks) * _growth(card, node))
+
+
+def _with_draft(shape: Shape, spec: ModelSpec, state: State) -> Shape:
+    """A draft is beside its model, with the cache of one sequence."""
+    known = state.cards.get(spec.draft_id)
+    if not spec.draft or known is None or known.source != spec.draft:
+        return shape
+    draft = shape_of(known.card, msgspec.structs.replace(spec, slots=1))
+    return msgspec.structs.replace(shape, outer_bytes=shape.outer_bytes + draft.memory_bytes(0, draft.layers))
 
 
 def _card(spec: ModelSpec, state: State) -> ModelCard | None:

@@ -10,6 +10,10 @@ def contradiction(spec: ModelSpec) -> str:
     spread = spec.strategy in ("pipeline", "tensor") or spec.min_nodes > 1 or bool(spec.split)
     if spec.engine == "mlx" and spec.simulated is not None:
         return "simulated speeds are for the engine `simulated`"
+    if spec.draft and spec.engine == "simulated":
+        return "the engine `simulated` has no draft: leave out draft"
+    if spec.draft and spread:
+        return "a model with a draft is not split: leave out draft, or strategy, min_nodes and split"
     if spec.engine == "simulated" and spread:
         return "the engine `simulated` is not split: leave out strategy, min_nodes and split"
     if spec.node is not None and spread:
