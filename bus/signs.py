@@ -65,7 +65,8 @@ class Signs:
         except UNREADABLE as garbage:
             self._bus.note_garbage(subject, garbage)
             return
-        self._pulses[node, pulse.instance] = (monotonic(), pulse)
+        if not pulse.rank:  # it tells what the instance does; the others do the same
+            self._pulses[node, pulse.instance] = (monotonic(), pulse)
 
 
 def _fresh(heard: Heard[Key, Sign]) -> dict[Key, Sign]:

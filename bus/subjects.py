@@ -6,6 +6,7 @@ letters, digits, `-` and `_` stay, every other byte of the UTF-8 form becomes `=
 
 import re
 from collections.abc import Callable
+from typing import Literal
 
 from msgspec import Struct
 
@@ -120,6 +121,12 @@ class Subjects(Struct, frozen=True):
     def cancels(self) -> str:
         """`troupe.ctl.*`: all cancels; every runner listens."""
         return f"{self.cluster}.ctl.*"
+
+    # Ranks of one attempt of a split instance among themselves: core NATS; kept by nobody.
+
+    def group(self, instance: InstanceId, attempt: int, what: Literal["present", "rounds", "behind"]) -> str:
+        """`troupe.group.{instance}.{attempt}.{what}`: who is where; what all do next; who missed some of it."""
+        return f"{self.cluster}.group.{token(instance)}.{attempt}.{what}"
 
     # Prefixes: core NATS, MessagePack; kept by nobody.
 

@@ -14,11 +14,14 @@ class Present(Struct, frozen=True, kw_only=True, tag=True):
     """A rank of this attempt is there, and can be reached."""
 
     rank: int
-    address: str
-    """`host:port`, free when it was looked at."""
+    host: str
+    port: int
+    """Free when it was looked at."""
+    machine: str
+    """Equal for ranks that share a loopback interface."""
 
 
-class Part(Struct, frozen=True, array_like=True):
+class Piece(Struct, frozen=True, array_like=True):
     """A piece of the stream of rounds that rank 0 sends; its number is one more than that of the piece before."""
 
     number: int

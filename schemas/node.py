@@ -68,3 +68,5 @@ class Pulse(Struct, frozen=True, kw_only=True, tag="Pulse"):
     """Memory of the keys and values of what decodes."""
     cache_bytes: int = 0
     """Memory of the prefixes that are kept."""
+    rank: int = 0
+    """Which shard of the instance it has; rank 0 has taken up the requests."""

@@ -318,6 +318,8 @@ def _reported(before: Entity | None, event: RunnerReported, recorded: Recorded) 
         return before
     if event.status == "failed":
         return _failed(before, event, recorded)
+    if event.rank:  # loading is done by all ranks together: when rank 0 is ready, all are
+        return before
     return msgspec.structs.replace(
         before,
         seq=recorded.seq,

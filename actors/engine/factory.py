@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from actors.engine.blas import load_fast_blas
 from actors.engine.lean_mlx_lm import import_mlx_lm
+from actors.engine.lockstep import RankEngine
 from actors.engine.port import Engine, EngineLoadError, Origin
 from actors.engine.simulated import SimulatedEngine
 from schemas.group import Seat
@@ -41,6 +42,17 @@ def make_engine(wanted: Wanted) -> Engine:
         if wanted.slots is not None:
             speed = msgspec.structs.replace(speed, slots=wanted.slots)
         return SimulatedEngine(wanted.folder, wanted.origin, speed, wanted.context)
+    return _make_mlx(wanted)
+
+
+def make_rank(wanted: Wanted) -> RankEngine:
+    """The engine of one rank, not loaded yet: loading it waits for the others. Raises EngineLoadError."""
+    if wanted.engine != "mlx":
+        raise EngineLoadError(f"the engine `{wanted.engine}` cannot be split over nodes", retryable=False)
+    return _make_mlx(wanted)
+
+
+def _make_mlx(wanted: Wanted) -> RankEngine:
     try:
         if "mlx.core" not in sys.modules:
             load_fast_blas()

@@ -12,6 +12,7 @@ import uvloop
 
 from actors.engine.port import EngineLoadError
 from actors.journal import keep_journal
+from actors.runner.follower import Follower
 from actors.runner.job import LastWords, RunnerJob
 from actors.runner.runner import Runner, connect
 from bus.errors import BusError
@@ -59,7 +60,7 @@ async def run(job: RunnerJob) -> None:
     bus = await connect(job)
     tracing = Tracing.towards(job.otlp_endpoint, "troupe-runner", job.instance)
     try:
-        await Runner(job, bus, tracing).run()
+        await (Follower(job, bus) if job.rank else Runner(job, bus, tracing)).run()
     finally:
         await tracing.close()
         with suppress(TimeoutError):

@@ -66,13 +66,14 @@ class EngineThread:
         self._leaving = True
         self._pool.shutdown(wait=False)
         self._room.release()
-        self._wake()
+        self.wake()
 
     def _order(self, order: Order) -> None:
         self._orders.append(order)
-        self._wake()
+        self.wake()
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """There may be work."""
         self._news.set()
         if self._engine is not None:
             self._engine.wake()

@@ -11,6 +11,7 @@ from typing import Literal
 from msgspec import Struct
 
 from schemas.ids import InstanceId, NodeId
+from schemas.instance import Shard, Split
 from schemas.model import ModelSpec
 
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -29,10 +30,22 @@ class RunnerJob(Struct, frozen=True, kw_only=True):
     path: str
     """Folder of the model's files on this node."""
     rank: int = 0
+    shards: tuple[Shard, ...] = ()
+    """All ranks of the instance; fewer than two: this one is alone."""
+    split: Split = "whole"
     pulse_s: float = 1.0
     log_level: LogLevel = "info"
     otlp_endpoint: str = ""
     """Where spans are sent; empty: nowhere."""
+
+    @property
+    def in_group(self) -> bool:
+        return len(self.shards) > 1
+
+    @property
+    def ranks(self) -> list[Shard]:
+        """The shards, that of rank 0 first."""
+        return sorted(self.shards, key=lambda shard: shard.rank)
 
 
 class LastWords(Struct, frozen=True, kw_only=True):

@@ -4,26 +4,32 @@ import asyncio
 import gc
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
 
 import msgspec
 import structlog
 
-from actors.engine.factory import Wanted, make_engine
-from actors.engine.port import Engine, Origin
+from actors.engine.factory import make_engine, make_rank
+from actors.engine.lockstep import Leading
+from actors.engine.port import Engine
 from actors.runner.announcer import Announcer
 from actors.runner.engine_thread import EngineThread
+from actors.runner.gathering import gather
+from actors.runner.group_life import in_group
 from actors.runner.job import RunnerJob
 from actors.runner.open_tasks import OpenTask, OpenTasks
 from actors.runner.outbox import Outbox
 from actors.runner.owners import Owners
+from actors.runner.pulses import send_pulses
+from actors.runner.rounds import RoundsOut
 from actors.runner.spans import Spans
+from actors.runner.wanted import wanted
 from bus.bus import Bus
-from bus.errors import BlobMissing, BusAway, BusError
+from bus.errors import BlobMissing, BusError
 from bus.queue import Pulled
 from bus.tracing import Tracing
 from schemas.chunks import Chunk, Failed, FailureCode
 from schemas.events import RunnerReported
+from schemas.group import Seat
 from schemas.instance import RunnerStatus
 from schemas.refused import Refused
 from schemas.task import LANES, Accepted, Cancel, Lane, OfferAnswer, Task
@@ -51,48 +57,61 @@ class Runner:
         self._outbox = Outbox(bus, self._tasks, self._engine.vitals, spans)
         self._cancels = msgspec.json.Decoder(Cancel)
         self._children: asyncio.TaskGroup | None = None
+        self._rounds = RoundsOut(bus, job.instance, job.attempt)
+        self._seat: Seat | None = None
+        self._loop = asyncio.get_running_loop()
 
     async def run(self) -> None:
         """Raises what ended the engine: EngineLoadError, or what nobody foresaw."""
         subjects = self._bus.subjects
-        life = self._engine.start()
         try:
             async with (
                 self._bus.serving(subjects.run(self._job.instance), Task, self.offered, packed=True),
                 self._bus.listening(subjects.cancels, self._cancelled),
                 asyncio.TaskGroup() as self._children,
             ):
-                self._children.create_task(_until(life))
+                self._children.create_task(self._live())
                 self._children.create_task(self._report())
-                self._children.create_task(self._pulse())
+                self._children.create_task(
+                    send_pulses(self._bus, self._job, self._engine.vitals, self._tasks.__len__)
+                )
                 self._children.create_task(self._pull(LANES, self._tasks.until_room))
                 self._children.create_task(self._pull(("high",), self._tasks.until_spare))
                 self._children.create_task(self._announcer.run())
                 self._children.create_task(Owners(self._bus, self._tasks, self._abandon).run())
         except asyncio.CancelledError:
-            self._part()
+            self._part("its runner was told to leave")
             raise
         finally:
             self._engine.leave()
 
-    def _part(self) -> None:
-        """It was told to leave: owners need not wait until somebody notices to send their requests elsewhere."""
+    async def _live(self) -> None:
+        """Alone, or as rank 0 of a group: then all ranks must be there before the engine can be made."""
+        if not self._job.in_group:
+            return await self._engine.start()
+        async with self._rounds.serving(), asyncio.TaskGroup() as beside:
+            self._seat = await gather(self._bus, self._job)
+            watching = beside.create_task(self._rounds.watch())
+            await in_group(self._engine.start(), self._note_broken)
+            watching.cancel()
+
+    def _note_broken(self) -> None:
+        """No step can be done any more: nothing is taken up until the process ends."""
+        self._tasks.make_room(0)
+        self._part("a rank of its group was lost")
+
+    def _part(self, reason: str) -> None:
+        """Owners need not wait until somebody notices to send their requests elsewhere."""
         for task in self._tasks.all():
-            self._fail(task, "runner_lost", "its runner was told to leave")
+            self._fail(task, "runner_lost", reason)
 
     def _make_engine(self) -> Engine:
-        job = self._job
-        return make_engine(
-            Wanted(
-                engine=job.spec.engine,
-                folder=Path(job.path),
-                origin=Origin(job.instance, job.node, job.attempt),
-                context=job.spec.context,
-                slots=job.spec.slots,
-                cache_bytes=job.spec.cache_bytes,
-                speed=job.spec.simulated,
-            )
-        )
+        if self._seat is None:
+            return make_engine(wanted(self._job))
+        return Leading(make_rank(wanted(self._job, self._seat)), self._tell)
+
+    def _tell(self, told: bytes) -> None:
+        self._loop.call_soon_threadsafe(self._rounds.send, told)
 
     def _come_to(self, status: RunnerStatus, slots: int) -> None:
         if status == "ready":
@@ -122,18 +141,6 @@ class Runner:
                 slots=slots,
             )
         )
-
-    async def _pulse(self) -> None:
-        job, loop = self._job, asyncio.get_running_loop()
-        subject, due = self._bus.subjects.pulse(job.node, job.instance), loop.time()
-        while True:
-            try:
-                pulse = self._engine.vitals.pulse(job.instance, job.attempt, len(self._tasks))
-                await self._bus.send(subject, pulse)
-            except BusAway:
-                await self._bus.until_connected()
-            due = max(due + job.pulse_s, loop.time())
-            await asyncio.sleep(due - loop.time())
 
     async def offered(self, task: Task) -> OfferAnswer:
         """Accepted while there is room; the same attempt again is accepted again, and not run twice."""
@@ -229,10 +236,6 @@ class Runner:
         task = open_task.task
         self._fail(task, "runner_lost", "its owner was gone from the bus for too long")
         self._engine.cancel(task.request, task.attempt)
-
-
-async def _until(life: asyncio.Future[None]) -> None:
-    await life
 
 
 async def connect(job: RunnerJob) -> Bus:

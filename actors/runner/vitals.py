@@ -40,7 +40,7 @@ class Vitals:
     def sent(self, tokens: int) -> None:
         self._tokens += tokens
 
-    def pulse(self, instance: InstanceId, attempt: int, running: int) -> Pulse:
+    def pulse(self, instance: InstanceId, attempt: int, rank: int, running: int) -> Pulse:
         """Now; the token rate is that since the last pulse."""
         now, began = monotonic(), self._began
         tokens, span = self._tokens - self._counted, now - self._counted_at
@@ -48,6 +48,7 @@ class Vitals:
         return Pulse(
             instance=instance,
             attempt=attempt,
+            rank=rank,
             steps=self._steps,
             step_age_s=0.0 if began is None else now - began,
             step_cpu_s=0.0 if began is None else process_time() - self._began_cpu,

@@ -17,6 +17,7 @@ from schemas.state import Download, State
 
 log = structlog.get_logger()
 
+BEFORE_READY = ("placed", "starting", "loading")
 STOP_S = 5.0
 """A runner that is told to leave finishes nothing; one that does not go is killed after this; seconds."""
 
@@ -38,11 +39,11 @@ class Carrying:
         self._shard = shard
         self._job = job
         self._logs = logs
-        self._patience = patience
+        self._patience = patience.of_group() if len(instance.shards) > 1 else patience
         self._log = log.bind(node=shard.node, instance=instance.id, attempt=instance.attempt)
 
     async def run(self) -> None:
-        if self._instance.status != "placed":
+        if self._was_ended:
             await self._report(Ending("the node was restarted", True, ""))
             return
         download = await self._files()
@@ -51,24 +52,40 @@ class Carrying:
             return
         await self._report(await self._live(download.path))
 
-    async def _files(self) -> Download:
-        """Wait for the downloader; a failure that can heal is its own to mend, and one of an earlier life is old."""
-        spec, node, since = self._instance.spec, self._shard.node, self._instance.seq
+    @property
+    def _was_ended(self) -> bool:
+        """Its runner was there before this worker: rank 0 says when it starts, and is not ready without the others."""
+        return self._instance.status not in (("placed",) if not self._shard.rank else BEFORE_READY)
 
-        def known(state: State) -> bool:
-            found = state.download(node, spec.id)
-            if found is None or found.source != spec.source:
-                return False
-            return (found.status == "complete" and found.covers(self._shard.layers)) or (
-                found.status == "failed" and not found.retryable and found.seq > since
+    async def _files(self) -> Download:
+        """Wait for the downloaders, as all ranks start at once; a failure that can heal is theirs to mend, and one of an
+        earlier life is old."""
+        spec, since = self._instance.spec, self._instance.seq
+
+        def failed(found: Download) -> bool:
+            return found.status == "failed" and not found.retryable and found.seq > since
+
+        def has(shard: Shard, state: State) -> bool:
+            found = state.download(shard.node, spec.id)
+            return (
+                found is not None
+                and found.source == spec.source
+                and found.status == "complete"
+                and found.covers(shard.layers)
             )
 
+        def known(state: State) -> bool:
+            mine = state.download(self._shard.node, spec.id)
+            if mine is not None and mine.source == spec.source and failed(mine):
+                return True
+            return all(has(shard, state) for shard in self._instance.shards)
+
         state = await self._bus.view.until(known, timeout_s=None)
-        return state.downloads[f"{node}/{spec.id}"]
+        return state.downloads[f"{self._shard.node}/{spec.id}"]
 
     async def _live(self, path: str) -> Ending:
         job = self._job(self._instance, self._shard, path)
-        process = await RunnerProcess.start(job, self._logs / f"runner-{self._instance.id}.log")
+        process = await RunnerProcess.start(job, self._logs / f"{self._name}.log")
         self._log.info("runner.started", pid=process.pid)
         watch = RunnerWatch(self._bus, self._instance, self._shard, self._patience, process)
         try:
@@ -77,6 +94,11 @@ class Carrying:
         finally:
             await process.stop(STOP_S)
         return watch.verdict(ending)
+
+    @property
+    def _name(self) -> str:
+        rank = f".{self._shard.rank}" if self._shard.rank else ""
+        return f"runner-{self._instance.id}{rank}"
 
     async def _report(self, ending: Ending) -> None:
         self._log.warning("runner.ended", reason=ending.reason, retryable=ending.retryable)

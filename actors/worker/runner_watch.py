@@ -74,5 +74,5 @@ class RunnerWatch:
         except UNREADABLE as garbage:
             self._bus.note_garbage(subject, garbage)
             return
-        if pulse.attempt == self._instance.attempt:
+        if (pulse.attempt, pulse.rank) == (self._instance.attempt, self._shard.rank):
             self._watchdog.hear(pulse, monotonic())

@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from schemas.node import Pulse
 
+GROUP_SILENCE_S = 5.0
 Health = Literal["healthy", "slow", "stuck", "frozen"]
 """slow: its step takes long, and it works on it; stuck: it does not; frozen: the whole process is silent."""
 
@@ -28,6 +29,11 @@ class Patience(Struct, frozen=True, kw_only=True):
     """A step that uses the processor may take so many times the deadline of one that does not."""
     busy: float = 0.05
     """Part of one core that a process uses at least when it works on a step."""
+
+    def of_group(self) -> "Patience":
+        """For a rank: the others wait for it, and whoever waits burns a core, so that this is no sign of work."""
+        silence_s = min(self.silence_s, GROUP_SILENCE_S)
+        return msgspec.structs.replace(self, silence_s=silence_s, times_working=1.0)
 
 
 class Watched(Struct, frozen=True, kw_only=True):

@@ -60,6 +60,8 @@ class Worker(Actor):
             instance=instance.id,
             attempt=instance.attempt,
             rank=shard.rank,
+            shards=instance.shards,
+            split=instance.split,
             spec=instance.spec,
             path=path,
             log_level=self._log_level,

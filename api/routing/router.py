@@ -56,7 +56,7 @@ class Router:
         except UNREADABLE as garbage:
             self._bus.note_garbage(subject, garbage)
         else:
-            if pulse.instance in self._bus.view.state.instances:
+            if not pulse.rank and pulse.instance in self._bus.view.state.instances:
                 self._loads.hear(pulse)
 
     def candidates(self, request: InFlight, last: InstanceId | None) -> list[InstanceId]:

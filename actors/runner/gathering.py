@@ -1,0 +1,64 @@
+"""The ranks of an attempt find each other on the bus before they open connections of their own."""
+
+import asyncio
+from collections.abc import Mapping
+
+import msgspec
+
+from actors.engine.port import EngineLoadError
+from actors.machine.addresses import LOOPBACK
+from actors.runner.job import RunnerJob
+from actors.runner.reach import free_port, own_host, own_machine
+from bus.bus import Bus
+from schemas.group import Present, Seat
+from schemas.unreadable import UNREADABLE
+
+PATIENCE_S = 60.0
+"""All were started at about the same time, when the files of all were there; seconds."""
+_present = msgspec.json.Decoder(Present).decode
+
+
+async def gather(bus: Bus, job: RunnerJob) -> Seat:
+    """This rank's seat, once all are there; raises EngineLoadError when some do not come."""
+    subject = bus.subjects.group(job.instance, job.attempt, "present")
+    host = own_host(job.nats_url)
+    me = Present(rank=job.rank, host=host, port=free_port(host), machine=own_machine())
+    there = {job.rank: me}
+    complete = asyncio.Event()
+
+    def hear(payload: bytes, subject: str) -> None:
+        try:
+            present = _present(payload)
+        except UNREADABLE as garbage:
+            bus.note_garbage(subject, garbage)
+            return
+        if present.rank not in there:
+            there[present.rank] = present
+            bus.post(subject, msgspec.json.encode(me))  # it came later, and has not heard the first time
+        if len(there) == len(job.shards):
+            complete.set()
+
+    async with bus.listening(subject, hear):
+        await bus.send(subject, me)
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                await complete.wait()
+        except TimeoutError:
+            missing = sorted({shard.rank for shard in job.shards} - there.keys())
+            reason = f"ranks {missing} of {job.instance} did not come within {PATIENCE_S:g} s"
+            raise EngineLoadError(reason, retryable=True) from None
+    return Seat(
+        rank=job.rank,
+        split=job.split,
+        addresses=addresses(there),
+        layers=tuple(shard.layers[1] - shard.layers[0] for shard in job.ranks if shard.layers),
+    )
+
+
+def addresses(there: Mapping[int, Present]) -> tuple[str, ...]:
+    """`host:port` of each rank; numbers that stay on one machine are nobody else's business."""
+    together = len({present.machine for present in there.values()}) == 1
+    return tuple(
+        f"{LOOPBACK if together else present.host}:{present.port}"
+        for present in (there[rank] for rank in range(len(there)))
+    )
