@@ -7,7 +7,7 @@ from time import time
 
 from msgspec import Struct
 
-from api.catalogue import Described, described, hopeless
+from api.catalogue import Described, described, hopeless, nowhere
 from api.errors import ApiError
 from api.reading.events import AnswerEvent
 from api.requests.request import InFlight
@@ -175,7 +175,7 @@ class Generations:
 
     def _model(self, name: ModelId) -> Described | None:
         state = self._view.state
-        trouble = hopeless(state, name)
+        trouble = hopeless(state, name) or nowhere(state, name)
         if trouble is not None:
             raise trouble
         return described(state, name)
