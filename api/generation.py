@@ -80,7 +80,12 @@ class Generation:
         """The runner's count; this actor's own when it stopped the runner itself."""
         ended = self.request.ended
         counted = self.request.received if ended is None else ended.usage.completion_tokens
-        return Usage(self.prompt_tokens, counted, 0 if ended is None else ended.usage.cached_tokens)
+        if ended is None:
+            return Usage(self.prompt_tokens, counted)
+        cost = ended.usage
+        return Usage(
+            self.prompt_tokens, counted, cost.cached_tokens, cost.accepted_tokens, cost.rejected_tokens
+        )
 
     @property
     def timings(self) -> Timings | None:

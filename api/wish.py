@@ -44,6 +44,8 @@ class Wish(Struct, frozen=True, kw_only=True):
     """What the answer calls the lane, where the client asked for one."""
     timeout_s: float = 0.0
     """How long the client waits; 0: as long as it takes."""
+    speculate: bool = True
+    """The model's draft may propose tokens."""
     timings: bool = False
     truncation: Truncation = "disabled"
     endpoint: str = ""
@@ -76,6 +78,7 @@ def wish(
         lane=urgent.lane,
         tier=urgent.tier,
         timeout_s=urgent.timeout_s,
+        speculate=asked.speculation,
         timings=asked.wants_timings,
         truncation=asked.truncation,
         user=asked.user or "",

@@ -68,5 +68,9 @@ class Pulse(Struct, frozen=True, kw_only=True, tag="Pulse"):
     """Memory of the keys and values of what decodes."""
     cache_bytes: int = 0
     """Memory of the prefixes that are kept."""
+    drafted: int = 0
+    """Tokens that the model's draft has proposed since the process began."""
+    accepted: int = 0
+    """Those of them that were right."""
     rank: int = 0
     """Which shard of the instance it has; rank 0 has taken up the requests."""

@@ -35,6 +35,8 @@ class StreamOptions(Struct, frozen=True, forbid_unknown_fields=True):
 class ProviderExtensions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What Troupe offers beside OpenAI's parameters."""
 
+    speculation: bool | None = None
+    """Whether the model's draft may propose tokens; the answer is the same."""
     timings: bool | None = None
     """Have the answer say where the request's time went in the runner; seconds."""
     truncation: Truncation | None = None
@@ -127,12 +129,23 @@ class Asked(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return (self.provider_extensions and self.provider_extensions.truncation) or "disabled"
 
     @property
+    def speculation(self) -> bool:
+        return self.provider_extensions is None or self.provider_extensions.speculation is not False
+
+    @property
     def wants_timings(self) -> bool:
         return self.provider_extensions is not None and bool(self.provider_extensions.timings)
 
 
 class PromptTokensDetails(Struct, frozen=True):
     cached_tokens: int = 0
+
+
+class CompletionTokensDetails(Struct, frozen=True):
+    """Of the tokens that the model's draft proposed."""
+
+    accepted_prediction_tokens: int
+    rejected_prediction_tokens: int
 
 
 class CompletionUsage(Struct, frozen=True):
@@ -142,6 +155,8 @@ class CompletionUsage(Struct, frozen=True):
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: PromptTokensDetails
+    completion_tokens_details: CompletionTokensDetails | UnsetType = UNSET
+    """Nothing where no draft has proposed any."""
 
 
 class ShownTimings(Struct, frozen=True, kw_only=True):

@@ -15,7 +15,7 @@ import structlog
 from mlx_lm.models.cache import KVCache, make_prompt_cache
 from msgspec import Struct
 
-from actors.engine.answer import Answer
+from actors.engine.answer import Answer, Tally
 from actors.engine.batch import Cache
 from actors.engine.beam_search import BeamSearch
 from actors.engine.decoding import Decoding, Joining
@@ -97,7 +97,11 @@ class MlxEngine:
     def gauges(self) -> Gauges:
         decoding, prefixes = self._decoding, self._prefixes
         rows = len(decoding.rows)
-        return Gauges(rows, self._prefill.rows, len(self._waiting), decoding.nbytes, prefixes.nbytes)
+        tally = decoding.speculation.tally if decoding.speculation else Tally()
+        return Gauges(
+            *(rows, self._prefill.rows, len(self._waiting), decoding.nbytes, prefixes.nbytes),
+            *(tally.drafted, tally.accepted),
+        )
 
     def load(self, report: Report) -> None:
         if self._seat is not None:

@@ -40,6 +40,10 @@ class Gauges(Struct, frozen=True):
     batch_bytes: int = 0
     cache_bytes: int = 0
     """Of prefixes that are kept."""
+    drafted: int = 0
+    """Tokens that a draft has proposed since the engine was loaded."""
+    accepted: int = 0
+    """Those of them that were right."""
 
 
 class PrefixChanges(Struct, frozen=True):

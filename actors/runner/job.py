@@ -29,6 +29,8 @@ class RunnerJob(Struct, frozen=True, kw_only=True):
     spec: ModelSpec
     path: str
     """Folder of the model's files on this node."""
+    draft_path: str = ""
+    """Folder of its draft's files; empty: it has none."""
     rank: int = 0
     shards: tuple[Shard, ...] = ()
     """All ranks of the instance; fewer than two: this one is alone."""

@@ -60,4 +60,6 @@ class Vitals:
             waiting=self.gauges.waiting,
             batch_bytes=self.gauges.batch_bytes,
             cache_bytes=self.gauges.cache_bytes,
+            drafted=self.gauges.drafted,
+            accepted=self.gauges.accepted,
         )

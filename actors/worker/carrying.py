@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import structlog
 
 from actors.runner.job import RunnerJob
+from actors.worker.draft_files import draft_files
 from actors.worker.runner_process import Ending, RunnerProcess
 from actors.worker.runner_watch import RunnerWatch
 from actors.worker.watchdog import Patience
@@ -50,7 +52,14 @@ class Carrying:
         if download.status == "failed":
             await self._report(Ending(download.reason, False, ""))
             return
-        await self._report(await self._live(download.path))
+        draft_path = ""
+        if self._instance.spec.draft:
+            draft = await draft_files(self._bus, self._instance, self._shard.node)
+            if draft.status == "failed":
+                await self._report(Ending(draft.reason, False, ""))
+                return
+            draft_path = draft.path
+        await self._report(await self._live(download.path, draft_path))
 
     @property
     def _was_ended(self) -> bool:
@@ -83,8 +92,9 @@ class Carrying:
         state = await self._bus.view.until(known, timeout_s=None)
         return state.downloads[f"{self._shard.node}/{spec.id}"]
 
-    async def _live(self, path: str) -> Ending:
+    async def _live(self, path: str, draft_path: str) -> Ending:
         job = self._job(self._instance, self._shard, path)
+        job = msgspec.structs.replace(job, draft_path=draft_path)
         process = await RunnerProcess.start(job, self._logs / f"{self._name}.log")
         self._log.info("runner.started", pid=process.pid)
         watch = RunnerWatch(self._bus, self._instance, self._shard, self._patience, process)

@@ -20,6 +20,8 @@ PULSE: list[tuple[str, str, Callable[[Pulse], float]]] = [
     ("runner_waiting", "Requests that wait in it for a slot.", lambda pulse: pulse.waiting),
     ("batch_bytes", "Memory of what decodes.", lambda pulse: pulse.batch_bytes),
     ("prefix_cache_bytes", "Memory of the prefixes that are kept.", lambda pulse: pulse.cache_bytes),
+    ("drafted_tokens", "Proposed by its model's draft since it began.", lambda pulse: pulse.drafted),
+    ("accepted_tokens", "Those of them that were right.", lambda pulse: pulse.accepted),
     ("runner_tokens_per_second", "Tokens of its answers.", lambda pulse: pulse.tokens_s),
     ("runner_step_age_seconds", "Age of the engine's step that runs.", lambda pulse: pulse.step_age_s),
     ("runner_slowest_step_seconds", "Its longest step yet.", lambda pulse: pulse.slowest_step_s),

@@ -6,16 +6,24 @@ from msgspec import UNSET, UnsetType
 
 from api.generation import Generation
 from schemas.chunks import Usage
-from schemas.openai import CompletionUsage, PromptTokensDetails, ShownTimings
+from schemas.openai import CompletionTokensDetails, CompletionUsage, PromptTokensDetails, ShownTimings
 
 
 def usage(generations: Iterable[Generation]) -> CompletionUsage:
     """Tokens of all the generations that one answer is made of."""
-    costs: list[Usage] = [generation.usage for generation in generations]
+    costs = [generation.usage for generation in generations]
     prompt = sum(cost.prompt_tokens for cost in costs)
     completion = sum(cost.completion_tokens for cost in costs)
     cached = sum(cost.cached_tokens for cost in costs)
-    return CompletionUsage(prompt, completion, prompt + completion, PromptTokensDetails(cached))
+    proposed = _proposed(costs)
+    return CompletionUsage(prompt, completion, prompt + completion, PromptTokensDetails(cached), proposed)
+
+
+def _proposed(costs: Iterable[Usage]) -> CompletionTokensDetails | UnsetType:
+    """By the model's draft."""
+    accepted = sum(cost.accepted_tokens for cost in costs)
+    rejected = sum(cost.rejected_tokens for cost in costs)
+    return CompletionTokensDetails(accepted, rejected) if accepted or rejected else UNSET
 
 
 def timings(generations: Iterable[Generation]) -> ShownTimings | UnsetType:

@@ -202,6 +202,7 @@ class Prompts:
             n=wish.n,
             grammar=wish.grammar,
             beams=wish.beams,
+            speculate=wish.speculate,
             logprobs=min(wish.logprobs, model.card.vocabulary),
             lane=wish.lane,
         )
