@@ -13,6 +13,7 @@ import uvloop
 from actors.engine.port import EngineLoadError
 from actors.journal import keep_journal
 from actors.runner.follower import Follower
+from actors.runner.group_life import GroupBroken
 from actors.runner.job import LastWords, RunnerJob
 from actors.runner.runner import Runner, connect
 from bus.errors import BusError
@@ -21,7 +22,7 @@ from bus.tracing import Tracing
 CLOSE_S = 1.0
 """How long saying goodbye to the bus may take; seconds."""
 STDIN, STDOUT, STDERR = 0, 1, 2
-FORESEEN = (EngineLoadError, BusError)
+FORESEEN = (EngineLoadError, BusError, GroupBroken)
 
 
 def main() -> None:
@@ -75,6 +76,8 @@ def last_words(error: BaseException) -> LastWords:
         return LastWords(failed=error.reason, retryable=error.retryable)
     if isinstance(error, BusError):
         return LastWords(failed=str(error), retryable=True)
+    if isinstance(error, GroupBroken):  # nobody else has said why by now: it was no fault of what ran here
+        return LastWords(failed=str(error), retryable=True, fate="")
     return LastWords(failed=f"the runner failed: {type(error).__name__}: {error}", retryable=True)
 
 

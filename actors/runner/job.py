@@ -11,7 +11,7 @@ from typing import Literal
 from msgspec import Struct
 
 from schemas.ids import InstanceId, NodeId
-from schemas.instance import Shard, Split
+from schemas.instance import Fate, Shard, Split
 from schemas.model import ModelSpec
 
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -55,3 +55,4 @@ class LastWords(Struct, frozen=True, kw_only=True):
 
     failed: str
     retryable: bool
+    fate: Fate = "fell"

@@ -80,7 +80,7 @@ class Runner:
                 self._children.create_task(self._announcer.run())
                 self._children.create_task(Owners(self._bus, self._tasks, self._abandon).run())
         except asyncio.CancelledError:
-            self._part("its runner was told to leave")
+            self._part()
             raise
         finally:
             self._engine.leave()
@@ -96,14 +96,15 @@ class Runner:
             watching.cancel()
 
     def _note_broken(self) -> None:
-        """No step can be done any more: nothing is taken up until the process ends."""
+        """No step can be done any more: nothing is taken up; owners will hear from the state which rank fell, and how."""
         self._tasks.make_room(0)
-        self._part("a rank of its group was lost")
-
-    def _part(self, reason: str) -> None:
-        """Owners need not wait until somebody notices to send their requests elsewhere."""
         for task in self._tasks.all():
-            self._fail(task, "runner_lost", reason)
+            self._tasks.close(task.request, task.attempt)
+
+    def _part(self) -> None:
+        """It was told to leave: owners need not wait until somebody notices to send their requests elsewhere."""
+        for task in self._tasks.all():
+            self._fail(task, "runner_lost", "its runner was told to leave")
 
     def _make_engine(self) -> Engine:
         if self._seat is None:

@@ -71,7 +71,8 @@ class RunnerProcess:
         await self._listeners
         diagnostics = "\n".join(self._tail)
         if self._last_words is not None:
-            return Ending(self._last_words.failed, self._last_words.retryable, diagnostics, "fell")
+            words = self._last_words
+            return Ending(words.failed, words.retryable, diagnostics, words.fate)
         return Ending(_told(status), True, diagnostics, fate_of(status))
 
     async def stop(self, deadline_s: float) -> None:
