@@ -3,11 +3,12 @@
 import asyncio
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import structlog
 from msgspec import Struct
 
-from actors.machine.addresses import own_addresses
+from actors.machine.addresses import LOOPBACK, is_loopback, own_addresses
 from actors.machine.data_folder import DataFolder
 from actors.settings import Settings
 from bus.address import joining
@@ -34,6 +35,13 @@ class BusAccess(Struct, frozen=True, kw_only=True):
     """What other machines join with; empty where they cannot."""
     server: Server | None = None
     """This node's own, already started."""
+    shared: bool = False
+    """Whether nodes of other machines may be on it."""
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Where the other nodes of this bus reach this one."""
+        return own_addresses() if self.shared else (LOOPBACK,)
 
 
 async def open_bus(settings: Settings, folder: DataFolder, stack: AsyncExitStack) -> BusAccess:
@@ -42,7 +50,8 @@ async def open_bus(settings: Settings, folder: DataFolder, stack: AsyncExitStack
     Raises `BusAway`, `PortTaken` or `UnusableServer`, with the way out.
     """
     if settings.bus_url:
-        return BusAccess(url=settings.bus_url, join_url=settings.join)
+        shared = not is_loopback(urlsplit(settings.bus_url).hostname or "")
+        return BusAccess(url=settings.bus_url, join_url=settings.join, shared=shared)
     if not settings.accepts_peers:
         return await _own(Server(folder.nats, host=settings.nats_host, port=settings.nats_port), stack)
     neighbours = await _neighbours(settings, folder, stack)
@@ -60,7 +69,7 @@ async def open_bus(settings: Settings, folder: DataFolder, stack: AsyncExitStack
 async def _own(server: Server, stack: AsyncExitStack) -> BusAccess:
     await server.start()
     stack.push_async_callback(server.stop)
-    return BusAccess(url=server.url, join_url=server.join_url, server=server)
+    return BusAccess(url=server.url, join_url=server.join_url, server=server, shared=bool(server.join_url))
 
 
 async def _neighbours(settings: Settings, folder: DataFolder, stack: AsyncExitStack) -> Neighbours | None:
@@ -99,7 +108,7 @@ async def _neighbours_bus(found: Notice, token: str) -> BusAccess:
     host = await _reachable(found)
     log.info("discovery.found", cluster=found.cluster, other=found.node, host=host, port=found.port)
     url = f"tls://{token}@{host}:{found.port}"
-    return BusAccess(url=joining(url), join_url=url)
+    return BusAccess(url=joining(url), join_url=url, shared=True)
 
 
 async def _reachable(found: Notice) -> str:

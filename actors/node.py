@@ -8,19 +8,19 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from secrets import token_hex
-from urllib.parse import urlsplit
 
 import structlog
 
-from actors.bus_access import open_bus
+from actors.bus_access import BusAccess, open_bus
 from actors.downloader.downloader import Downloader
-from actors.downloader.peers.addresses import EVERYWHERE, LOOPBACK, is_loopback
+from actors.downloader.peers.addresses import EVERYWHERE, LOOPBACK
 from actors.downloader.sources.hub import HubAccess
 from actors.downloader.supply import Supply
 from actors.election import Election
 from actors.ensemble import Ensemble
 from actors.first_models import load_first_models
 from actors.journal import keep_journal
+from actors.links.surveyor import Surveyor
 from actors.machine.beats import sample_load, send_beats
 from actors.machine.data_folder import DataFolder
 from actors.machine.node_info import NodeInfo
@@ -69,12 +69,14 @@ async def run_node(settings: Settings, on_ready: OnReady) -> int:
 class Node:
     """What a node's actors share, and how they are made."""
 
-    def __init__(self, settings: Settings, folder: DataFolder, bus: Bus, profile: NodeProfile) -> None:
+    def __init__(
+        self, settings: Settings, folder: DataFolder, access: BusAccess, bus: Bus, profile: NodeProfile
+    ) -> None:
         self._settings = settings
         self._folder = folder
         self._bus = bus
         self._profile = profile
-        self._join_url = ""
+        self._access = access
         self._holder = Holder(node=bus.node, incarnation=token_hex(4))
         self._ensemble = Ensemble()
         self._tracing = traced(settings, bus.node)
@@ -99,8 +101,7 @@ class Node:
             joins=access.server is None and bool(access.join_url),
         )
         stack.push_async_callback(bus.close)
-        node = cls(settings, folder, bus, await measuring)
-        node._join_url = access.join_url
+        node = cls(settings, folder, access, bus, await measuring)
         stack.push_async_callback(node._tracing.close)
         stack.push_async_callback(node._ensemble.close)
         if node._api is not None:
@@ -139,6 +140,7 @@ class Node:
         if "worker" in roles:
             start("downloader", lambda: self._downloader().run())
             start("worker", lambda: self._worker().run())
+            start("surveyor", lambda: Surveyor(bus, self._access.addresses).run())
         if self._api is not None:
             start("api", self._api.run)
 
@@ -173,6 +175,7 @@ class Node:
             roles=self._settings.roles,
             version=VERSION,
             api_url=self._api.url if self._api is not None else "",
+            addresses=self._access.addresses,
         )
 
     def _info(self) -> NodeInfo:
@@ -184,7 +187,7 @@ class Node:
             name=self._settings.name,
             cluster=self._settings.cluster,
             version=VERSION,
-            join_url=self._join_url,
+            join_url=self._access.join_url,
         )
 
     def _sample(self) -> Beat:
@@ -194,10 +197,11 @@ class Node:
         return sample_load(self._bus.node, carried)
 
     def _downloader(self) -> Downloader:
-        host = urlsplit(self._bus.connection.url).hostname or ""
-        shares_bus = self._settings.accepts_peers or not is_loopback(host)
         return Downloader(
-            self._bus, self._folder.models, BUILTIN, supply=supply(self._settings, shares_bus=shares_bus)
+            self._bus,
+            self._folder.models,
+            BUILTIN,
+            supply=supply(self._settings, shares_bus=self._access.shared),
         )
 
     def _patience(self) -> Patience:

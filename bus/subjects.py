@@ -73,6 +73,10 @@ class Subjects(Struct, frozen=True):
         """`troupe.cmd.node.{node}`: one node process."""
         return f"{self.cluster}.cmd.node.{token(node)}"
 
+    def link(self, node: NodeId) -> str:
+        """`troupe.cmd.link.{node}`: one node opens itself to be measured."""
+        return f"{self.cluster}.cmd.link.{token(node)}"
+
     def files(self, node: NodeId) -> str:
         """`troupe.cmd.files.{node}`: the downloader of one node."""
         return f"{self.cluster}.cmd.files.{token(node)}"

@@ -39,6 +39,20 @@ class StopNode(Struct, frozen=True, kw_only=True, tag=True):
     node: NodeId
 
 
+class OpenLink(Struct, frozen=True, kw_only=True, tag=True):
+    """To a node: let me measure the way to you, once and soon."""
+
+    by: NodeId
+
+
+class LinkOpen(Struct, frozen=True, kw_only=True, tag=True):
+    """Where a node waits to be measured, and what whoever comes must say first."""
+
+    addresses: tuple[str, ...]
+    port: int
+    secret: str
+
+
 class FindFiles(Struct, frozen=True, kw_only=True, tag=True):
     """To a node's downloader: where can the files of this source be fetched from you?"""
 
@@ -83,5 +97,6 @@ class Done(Struct, frozen=True, kw_only=True, tag=True):
 
 
 Answer = Done | Refused
+LinkAnswer = LinkOpen | Refused
 PreviewAnswer = Previews | Refused
 FilesAnswer = FilesFound | Done | Refused

@@ -154,6 +154,8 @@ class NodeJoined(Seen, frozen=True, kw_only=True, tag=True):
     roles: tuple[Role, ...]
     version: str
     api_url: str = ""
+    addresses: tuple[str, ...] = ()
+    """Where other nodes reach it, the likeliest first; loopback alone where its bus is for this machine."""
 
     @property
     def entity_id(self) -> str:

@@ -61,6 +61,8 @@ class Node(Struct, frozen=True, kw_only=True):
     lost_why: str = ""
     since: float = 0.0
     """When it joined or was lost; Unix time in seconds."""
+    addresses: tuple[str, ...] = ()
+    """Where other nodes reach it, the likeliest first."""
 
 
 class Model(Struct, frozen=True, kw_only=True):
@@ -284,6 +286,7 @@ def _joined(event: NodeJoined, recorded: Recorded) -> Node:
         version=event.version,
         api_url=event.api_url,
         since=recorded.time,
+        addresses=event.addresses,
     )
 
 

@@ -19,7 +19,18 @@ from schemas.unreadable import UNREADABLE
 
 BEATS_S = 1.3
 """A node beats once a second; one that is not heard in this time has no load to show."""
-NODE_COLUMNS = ("node", "status", "roles", "cores", "busy", "memory", "carries", "API")
+NODE_COLUMNS = (
+    "node",
+    "status",
+    "roles",
+    "cores",
+    "busy",
+    "memory",
+    "carries",
+    "address",
+    "slowest way",
+    "API",
+)
 INSTANCE_COLUMNS = ("instance", "model", "status", "node", "slots", "attempt", "ready for", "reason")
 
 
@@ -100,6 +111,8 @@ def _node_cells(row: NodeRow) -> tuple[str | Text, ...]:
         f"{beat.cpu_percent:.0f} %{heat}" if beat else "",
         used + in_bytes(row.profile.memory_bytes),
         ", ".join(row.models),
+        row.addresses[0] if row.addresses else "",
+        _slowest(row),
         row.api_url,
     )
 
@@ -109,6 +122,16 @@ def _cores(profile: NodeProfile) -> str:
         "" if profile.accelerator == "cpu" else f" + {profile.accelerator_name or profile.accelerator}"
     )
     return f"{profile.cores}{accelerator}"
+
+
+def _slowest(row: NodeRow) -> str:
+    """The way to another node that holds up the most."""
+    if not row.links:
+        return ""
+    slowest = min(row.links, key=lambda link: link.bandwidth_bytes_s)
+    return (
+        f"{in_bytes(slowest.bandwidth_bytes_s)}/s, {max(link.latency_s for link in row.links) * 1e3:.2g} ms"
+    )
 
 
 def _instance_cells(row: InstanceRow) -> tuple[str | Text, ...]:

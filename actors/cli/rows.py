@@ -6,6 +6,7 @@ from actors.cli.progress import Progress, Stage, progress_of
 from schemas.events import DownloadStatus
 from schemas.ids import InstanceId, ModelId, NodeId
 from schemas.instance import InstanceStatus
+from schemas.link import Link
 from schemas.node import Beat, NodeProfile, Role
 from schemas.state import Node, State
 
@@ -57,6 +58,9 @@ class NodeRow(Struct, frozen=True, kw_only=True):
     version: str
     since: float
     api_url: str
+    addresses: tuple[str, ...]
+    links: tuple[Link, ...]
+    """Its ways to other nodes, as it has measured them."""
     why: str
     profile: NodeProfile
     models: tuple[ModelId, ...] = ()
@@ -185,6 +189,8 @@ def _node_row(state: State, node: Node, beat: Beat | None) -> NodeRow:
         version=node.version,
         since=node.since,
         api_url=node.api_url,
+        addresses=node.addresses,
+        links=state.links[node.id].links if node.id in state.links else (),
         why=node.lost_why,
         profile=node.profile,
         models=tuple(one.spec.id for one in state.instances.values() if node.id in one.nodes),

@@ -23,6 +23,14 @@ def own_addresses() -> tuple[str, ...]:
     return tuple(sorted(found, key=lambda address: address != _default())) or (LOOPBACK,)
 
 
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches `host`."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def _default() -> str:
     """The address that packets to the outside carry; nothing is sent to find out."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:

@@ -1,18 +1,22 @@
 """Machines with their own addresses find each other, form one cluster, lose a link, and heal."""
 
 import asyncio
+import sys
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from openai import AsyncOpenAI
 
+from actors.links.yardstick import measure
 from bus.address import joining
 from bus.bus import Bus
 from schemas.ids import NodeId
 from schemas.state import State
 from tests.lan import Machine, lan
-from tests.nodes import NodeProcess, StartNode
+from tests.nodes import HERE, NodeProcess, StartNode
 
 TOKEN = "the-token-of-all-machines"
 FLAGS = ("--discover", "--join-token", TOKEN)
@@ -61,6 +65,10 @@ async def test_two_machines_find_each_other_and_either_answers(plug: Plug) -> No
         nodes = await asyncio.gather(*(plug(machine) for machine in machines))
         assert len({node.info.join_url for node in nodes}) == 1
         assert await asyncio.gather(*(chat(node) for node in nodes)) == ["tac", "tac"]
+        async with outside(nodes[0]) as bus:
+            await bus.view.until(lambda state: len(state.links) == 2, timeout_s=30)
+            found = {link.address for known in bus.view.state.links.values() for link in known.links}
+            assert found == {machine.address for machine in machines}
         await stop(nodes)
 
 
@@ -68,6 +76,24 @@ async def stop(nodes: list[NodeProcess]) -> None:
     """While there is a network; the one with the bus last."""
     for node in sorted(nodes, key=lambda node: "127.0.0.1" in node.info.nats_url):
         await node.stop()
+
+
+@pytest.mark.slow
+async def test_a_starved_link_is_measured_as_such(tmp_path: Path) -> None:
+    """The yardstick between two machines, whose cable takes 16 Mbit/s."""
+    with lan(1) as (machine,):
+        waiting = await asyncio.create_subprocess_exec(
+            *machine.within, sys.executable, "-m", "tests.waiting", machine.address, stdout=PIPE, cwd=HERE
+        )
+        assert waiting.stdout is not None
+        port = int(await waiting.stdout.readline())
+        wide = await measure(machine.address, port, "secret")
+        machine.starve("16mbit")
+        narrow = await measure(machine.address, port, "secret")
+        waiting.kill()
+        await waiting.wait()
+    assert wide.bandwidth_bytes_s > 10 * narrow.bandwidth_bytes_s
+    assert narrow.bandwidth_bytes_s == pytest.approx(16e6 / 8, rel=0.25), narrow
 
 
 @pytest.mark.slow

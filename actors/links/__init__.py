@@ -1,0 +1,1 @@
+"""The ways between nodes: who waits to be measured, who measures, and when."""

@@ -1,0 +1,124 @@
+"""Measures the ways from its node to the others, and lets them measure theirs."""
+
+import asyncio
+import random
+from contextlib import suppress
+from secrets import token_hex
+
+from actors.actor import Actor, forever, handles
+from actors.links.yardstick import DEADLINE_S, Measured, be_measured, measure
+from bus.bus import Bus
+from bus.errors import BusError
+from schemas.commands import LinkAnswer, LinkOpen, OpenLink
+from schemas.events import LinksMeasured
+from schemas.ids import NodeId
+from schemas.link import Link
+from schemas.refused import Refused
+from schemas.state import State
+
+REFRESH_S = 60.0
+"""One link of a node is measured again in this time; the oldest first."""
+PAUSE_S = 2.0
+"""A node that has just come has other things to do first."""
+CHANGED = 0.2
+"""What differs less than this part from what is known is not worth an event."""
+MOST_LINKS = 32
+"""Nodes that one node measures its way to; in a larger cluster each has others, so that every node is known to some."""
+_EVERYWHERE = "0.0.0.0"  # noqa: S104  # open for seconds, and to one who knows the secret
+
+
+class Surveyor(Actor):
+    """Listens on `troupe.cmd.link.{node}`; one link at a time, so that no two measurements of a node disturb each other."""
+
+    messages = OpenLink
+
+    def __init__(self, bus: Bus, addresses: tuple[str, ...]) -> None:
+        super().__init__(bus, inbox=bus.subjects.link(bus.node))
+        self._addresses = addresses
+        self._known: dict[NodeId, Link] = {}
+        self._at: dict[NodeId, float] = {}
+
+    @handles(OpenLink)
+    async def open(self, order: OpenLink) -> LinkOpen | Refused:
+        """A port of its own for each who asks, for seconds."""
+        self.logger.debug("link.opened", by=order.by)
+        secret = token_hex(16)
+        alone = len(self._addresses) == 1
+        server = await asyncio.start_server(
+            lambda reader, writer: be_measured(reader, writer, secret),
+            self._addresses[0] if alone else _EVERYWHERE,
+            0,
+        )
+        asyncio.get_running_loop().call_later(DEADLINE_S, server.close)
+        return LinkOpen(addresses=self._addresses, port=server.sockets[0].getsockname()[1], secret=secret)
+
+    @forever
+    async def survey(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            state = self.bus.view.state
+            others = peers(state, self.bus.node)
+            due = [node for node in others if loop.time() - self._at.get(node, -REFRESH_S) >= REFRESH_S]
+            self._known = {node: link for node, link in self._known.items() if node in others}
+            if not due:
+                await self._until_due(others)
+                continue
+            await asyncio.sleep(random.uniform(0.5, 1.5) * PAUSE_S)
+            new = [link for node in due if (link := await self._measured(node)) is not None]
+            await self._record(new)
+
+    async def _until_due(self, others: list[NodeId]) -> None:
+        """Until another node is there, or a link is to be measured again."""
+        with suppress(TimeoutError):
+            await self.bus.view.until(
+                lambda state: peers(state, self.bus.node) != others, timeout_s=REFRESH_S
+            )
+
+    async def _measured(self, node: NodeId) -> Link | None:
+        """None where the other side is of an older version, or cannot be reached."""
+        self._at[node] = asyncio.get_running_loop().time()
+        try:
+            ask = OpenLink(by=self.bus.node)
+            answer = await self.bus.ask(self.bus.subjects.link(node), ask, LinkAnswer)
+        except BusError:
+            return None
+        if isinstance(answer, Refused):
+            return None
+        for address in answer.addresses:
+            with suppress(OSError, TimeoutError):
+                return self._link(node, address, await measure(address, answer.port, answer.secret))
+        self.logger.warning("link.unreachable", to=node, addresses=answer.addresses)
+        return None
+
+    def _link(self, node: NodeId, address: str, measured: Measured) -> Link:
+        return Link(
+            from_node=self.bus.node,
+            to_node=node,
+            latency_s=measured.latency_s,
+            bandwidth_bytes_s=measured.bandwidth_bytes_s,
+            address=address,
+        )
+
+    async def _record(self, new: list[Link]) -> None:
+        worth = [link for link in new if differs(self._known.get(link.to_node), link)]
+        if not worth:
+            return
+        self._known.update({link.to_node: link for link in worth})
+        await self.bus.log.record(
+            LinksMeasured(node=self.bus.node, links=tuple(self._known[node] for node in sorted(self._known)))
+        )
+
+
+def peers(state: State, me: NodeId) -> list[NodeId]:
+    """Whom a node measures: the workers that are there; of many, those that come after it in the order of names."""
+    names = sorted(node.id for node in state.nodes.values() if node.alive and "worker" in node.roles)
+    after = [name for name in names if name > me] + [name for name in names if name < me]
+    return after[:MOST_LINKS]
+
+
+def differs(old: Link | None, new: Link) -> bool:
+    """Whether placement would care."""
+    if old is None or old.address != new.address:
+        return True
+    pairs = ((old.latency_s, new.latency_s), (old.bandwidth_bytes_s, new.bandwidth_bytes_s))
+    return any(abs(before - after) > CHANGED * max(before, after) for before, after in pairs)

@@ -1,0 +1,96 @@
+"""What a link is worth, measured for real; and who is measured, when, by whom."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actors.links.surveyor import MOST_LINKS, Surveyor, differs, peers
+from actors.links.yardstick import be_measured, measure
+from schemas.ids import NodeId
+from schemas.link import Link
+from schemas.node import Role
+from schemas.state import Node, State
+from tests.conftest import ConnectBus
+from tests.facts import joined, profile
+
+SECRET = "0123456789abcdef"
+
+
+@asynccontextmanager
+async def waiting() -> AsyncIterator[int]:
+    """The port of one who waits to be measured."""
+    async with await asyncio.start_server(lambda r, w: be_measured(r, w, SECRET), "127.0.0.1", 0) as server:
+        yield server.sockets[0].getsockname()[1]
+
+
+async def test_a_link_has_a_latency_and_a_bandwidth() -> None:
+    async with waiting() as port:
+        measured = await measure("127.0.0.1", port, SECRET)
+    assert 0 < measured.latency_s < 1 and measured.bandwidth_bytes_s > 1e6, measured
+
+
+async def test_who_does_not_know_the_secret_is_left_without_a_word() -> None:
+    async with waiting() as port:
+        with pytest.raises(OSError, match=r"left while|reset"):
+            await measure("127.0.0.1", port, SECRET.upper())
+
+
+async def test_two_nodes_record_their_ways_to_each_other(connect_bus: ConnectBus) -> None:
+    one, two = await connect_bus("n1"), await connect_bus("n2")
+    for name in ("n1", "n2"):
+        await one.log.record(joined(name))
+    living = [asyncio.create_task(Surveyor(bus, ("127.0.0.1",)).run()) for bus in (one, two)]
+    await one.view.until(lambda state: {"n1", "n2"} <= state.links.keys(), timeout_s=30)
+    (link,) = one.view.state.links[NodeId("n1")].links
+    assert (link.from_node, link.to_node, link.address) == ("n1", "n2", "127.0.0.1")
+    for task in living:
+        task.cancel()
+    await asyncio.wait(living)
+
+
+def node(name: str, *roles: Role) -> Node:
+    return Node(
+        seq=1,
+        id=NodeId(name),
+        incarnation="i",
+        name=name,
+        profile=profile(),
+        roles=roles or ("worker",),
+        version="1",
+    )
+
+
+@given(st.integers(2, 100))
+def test_in_a_large_cluster_each_measures_a_few_and_each_is_measured(count: int) -> None:
+    names = [f"n{number:03}" for number in range(count)]
+    state = State(nodes={NodeId(name): node(name) for name in names})
+    chosen = {name: peers(state, NodeId(name)) for name in names}
+    assert all(
+        name not in others and len(others) == min(count - 1, MOST_LINKS) for name, others in chosen.items()
+    )
+    assert {each for others in chosen.values() for each in others} == set(names)
+
+
+def test_who_carries_nothing_is_not_measured() -> None:
+    state = State(nodes={NodeId(n): each for n, each in {"a": node("a"), "b": node("b", "api")}.items()})
+    assert peers(state, NodeId("a")) == []
+
+
+def test_small_changes_are_no_events() -> None:
+    def link(latency_s: float, bandwidth: float, address: str = "a") -> Link:
+        return Link(
+            from_node=NodeId("1"),
+            to_node=NodeId("2"),
+            latency_s=latency_s,
+            bandwidth_bytes_s=bandwidth,
+            address=address,
+        )
+
+    assert differs(None, link(1, 1))
+    assert not differs(link(1, 100), link(1.1, 90))
+    assert differs(link(1, 100), link(1.5, 100)) and differs(link(1, 100), link(1, 10))
+    assert differs(link(1, 1), link(1, 1, "b"))
