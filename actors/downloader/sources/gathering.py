@@ -49,6 +49,7 @@ class Gathering:
             name for name, file in holding.files.items() if any(file.here(piece) for piece in file.pieces)
         }
         """Files of which not every byte has come from outside just now."""
+        self._put_off: set[tuple[str, int]] = set()
 
     async def bring(self, wanted: Iterable[tuple[PieceFile, int]]) -> None:
         """Make all of `wanted` be here; files that are whole then come to their places."""
@@ -73,14 +74,17 @@ class Gathering:
                 disk_errors(self._outside.source, file.place, self._progress),
                 self._holding.awaiting(file.file.name, piece),
             ):
-                await self._bring(file, piece)
+                if not await self._bring(file, piece):
+                    self._put_off.add((file.file.name, piece))
+                    queue.append((file, piece))
 
-    async def _bring(self, file: PieceFile, piece: int) -> None:
+    async def _bring(self, file: PieceFile, piece: int) -> bool:
+        """False: not yet, as who has it is away; what others have is done first, for it may come back."""
         sought = self._sought(file, piece)
         others = self._shelf.colleagues
         known = others.who_has(sought.source) if self._shelf.offline else others.has_all(sought.source)
         if await self._from_any(known, file, piece):
-            return
+            return True
         if self._shelf.offline:
             raise _offline(sought.source, known)
         over: Claim | None = None
@@ -89,11 +93,16 @@ class Gathering:
             try:
                 await self._from_node(claim.node, file, piece)
             except Lack as lack:
-                if lack.why == "lacks" or (lack.why == "away" and await others.is_gone(claim.node)):
+                if lack.why == "lacks":
                     over = claim
+                elif lack.why == "away":
+                    if (file.file.name, piece) not in self._put_off:
+                        return False
+                    over = claim if await others.is_gone(claim.node) else None
             else:
-                return
+                return True
         await self._from_outside(file, piece)
+        return True
 
     def _sought(self, file: PieceFile, piece: int) -> Sought:
         holding = self._holding

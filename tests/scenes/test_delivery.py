@@ -1,0 +1,139 @@
+"""Four nodes, each a process with a disk of its own, and one hub that counts every byte that leaves it."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bus.bus import Bus
+from schemas.ids import ModelId
+from schemas.manifest import MIB
+from schemas.state import Download
+from tests.cli.command import Ran, actors
+from tests.hub import Hub
+from tests.models import make_random_llama
+from tests.nodes import NodeProcess, StartNode, watching
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+MODEL = "org/llama"
+WEIGHTS = "model.safetensors"
+NAMES = "abcd"
+
+
+@pytest.fixture
+def llama(tmp_path: Path) -> Path:
+    """51 MB, in pieces of 1 MiB."""
+    return make_random_llama(tmp_path / "llama", hidden=256, layers=16)
+
+
+@pytest.fixture
+def hub(llama: Path) -> Iterator[Hub]:
+    with Hub() as running:
+        running.add(MODEL, llama)
+        yield running
+
+
+class Fleet:
+    """The four nodes on one bus."""
+
+    def __init__(self, start: StartNode, hub: Hub, folder: Path, llama: Path, bytes_s: int) -> None:
+        self._start = start
+        self.hub = hub
+        self.folder = folder
+        self.llama = llama
+        self.nodes: dict[str, NodeProcess] = {}
+        self.settings = f'hub_url = "{hub.url}"\ndownload_bytes_s = {bytes_s}\n'
+
+    @property
+    def size(self) -> int:
+        return sum(path.stat().st_size for path in self.llama.iterdir())
+
+    async def start(self, name: str) -> NodeProcess:
+        (self.folder / name).mkdir(exist_ok=True)
+        (self.folder / name / "troupe.toml").write_text(self.settings)
+        first = self.nodes.get(NAMES[0])
+        onto = ("--nats", first.info.nats_url) if first is not None and name != NAMES[0] else ()
+        self.nodes[name] = await self._start(name, "--model", "none", "--no-api", *onto)
+        return self.nodes[name]
+
+    async def pull(self, *flags: str) -> Ran:
+        ran = await actors("pull", MODEL, *flags, "--json", "--data-dir", str(self.nodes[NAMES[0]].folder))
+        assert ran.code == 0, ran.err
+        return ran
+
+    def weights(self, name: str) -> Path:
+        return self.nodes[name].folder / "models" / "org--llama@main" / WEIGHTS
+
+    def is_same(self, name: str) -> bool:
+        there = self.weights(name).parent
+        return all((there / path.name).read_bytes() == path.read_bytes() for path in self.llama.iterdir())
+
+
+@pytest.fixture
+async def fleet(start_node: StartNode, hub: Hub, llama: Path, tmp_path: Path) -> Fleet:
+    fleet = Fleet(start_node, hub, tmp_path, llama, bytes_s=3 * MIB)
+    for name in NAMES:
+        await fleet.start(name)
+    return fleet
+
+
+async def test_each_byte_leaves_the_hub_once_and_a_flipped_bit_is_mended_by_the_fleet(fleet: Fleet) -> None:
+    pulled = await fleet.pull("--all")
+    assert all(map(fleet.is_same, NAMES))
+    assert fleet.hub.served.total() == fleet.size
+    came = [(row["bytes_outside"], row["bytes_peers"]) for row in pulled.json["files"]]
+    assert [sum(each) for each in zip(*came, strict=True)] == [fleet.size, 3 * fleet.size]
+    assert all(outside > 0 for outside, _ in came), "each has brought a part"
+
+    flip(fleet.weights("c"), at=20 * MIB)
+    await fleet.pull("--node", "c", "--verify")
+    assert fleet.is_same("c")
+    assert fleet.hub.served.total() == fleet.size
+    assert "download.damaged" in fleet.nodes["c"].journal
+
+
+async def test_kill_9_in_the_middle_is_gone_on_from(fleet: Fleet) -> None:
+    await fleet.pull("--all", "--no-wait")
+    async with watching(fleet.nodes["a"]) as bus:
+        await until_here(bus, fleet.nodes["c"], fleet.size // 3)
+        await fleet.nodes["c"].kill()
+        await fleet.start("c")
+        await fleet.pull("--all")
+    assert all(map(fleet.is_same, NAMES))
+    again = fleet.hub.served.total() - fleet.size
+    print(f"{again:,} of {fleet.size:,} bytes left the hub twice")
+    assert again <= 4 * MIB, "no more than what the killed node had on its way, four pieces at once"
+
+
+async def test_a_node_that_never_comes_back_is_replaced(fleet: Fleet) -> None:
+    await fleet.pull("--all", "--no-wait")
+    async with watching(fleet.nodes["a"]) as bus:
+        await until_here(bus, fleet.nodes["c"], fleet.size // 3)
+        await fleet.nodes["c"].kill()
+        others = [each for name, each in fleet.nodes.items() if name != "c"]
+        await asyncio.gather(*(until_complete(bus, each) for each in others))
+    assert all(fleet.is_same(name) for name in "abd")
+    assert fleet.hub.served.total() - fleet.size < fleet.size // 3, "what only the lost one had"
+
+
+def download(bus: Bus, node: NodeProcess) -> Download | None:
+    return bus.view.state.download(node.node, ModelId(MODEL))
+
+
+async def until_here(bus: Bus, node: NodeProcess, count: int) -> None:
+    await bus.view.until(lambda _: (each := download(bus, node)) and each.bytes_done >= count, timeout_s=120)
+
+
+async def until_complete(bus: Bus, node: NodeProcess) -> None:
+    await bus.view.until(lambda _: (each := download(bus, node)) and each.status == "complete", timeout_s=120)
+
+
+def flip(file: Path, at: int) -> None:
+    """One bit."""
+    with file.open("r+b") as opened:
+        opened.seek(at)
+        byte = opened.read(1)[0]
+        opened.seek(at)
+        opened.write(bytes([byte ^ 1]))
