@@ -32,8 +32,8 @@ class Batch(Protocol):
         """Only these seats, which move together."""
         ...
 
-    def copy(self, sources: Sequence[int], targets: Sequence[int]) -> None:
-        """The rows in the seats `targets` become what those in `sources` were, all at once."""
+    def copy(self, sources: Sequence[int], targets: Sequence[int], tokens: int) -> None:
+        """The rows in `targets` become those in `sources`, other seats, from which their last `tokens` alone differ."""
         ...
 
     def leave(self, seat: int) -> None:

@@ -69,13 +69,13 @@ class BeamSearch:
     def _begin(self) -> None:
         task = self.answer.task
         self._ranking = Ranking(self._beams, task.max_tokens)
-        self._depth = 0
+        self.depth = 0
         self.beams = [Beam(self, self.answer, self._prompt)]
         self.beams[0].constraint = self._constraint
 
     def again(self) -> Beam:
         """From the prompt on; to say it twice changes nothing."""
-        if self._depth:
+        if self.depth:
             self._begin()
         return self.beams[0]
 
@@ -111,7 +111,7 @@ class BeamSearch:
 
     def advance(self, weighed: Weighed, vocabulary: int) -> tuple[list[Chunk], list[Move]]:
         """What the search has come to, and whose caches the beams that are followed now need."""
-        self._depth += 1
+        self.depth += 1
         followed: list[tuple[Beam, Heir]] = []
         for rank, (total, place, details) in enumerate(_ranked(weighed)):
             beam, token = self.beams[place // vocabulary], place % vocabulary
@@ -144,14 +144,14 @@ class BeamSearch:
         return any(stop in heir.tail for stop in self._stops)
 
     def _complete(self, heir: Heir, reason: FinishReason) -> None:
-        score = self._ranking.score(heir.total, self._depth)
+        score = self._ranking.score(heir.total, self.depth)
         self._ranking.add(Complete(score, heir.ids[len(self._prompt) :], heir.details, reason))
 
     def _go_on(self, followed: list[tuple[Beam, Heir]]) -> tuple[list[Chunk], list[Move]]:
         task = self.answer.task
-        if followed and not self._ranking.settled(followed[0][1].total, self._depth):
-            if self._depth < task.max_tokens:
-                return [Searched(task.request, task.attempt, self._depth)], self._place(followed)
+        if followed and not self._ranking.settled(followed[0][1].total, self.depth):
+            if self.depth < task.max_tokens:
+                return [Searched(task.request, task.attempt, self.depth)], self._place(followed)
             for _, heir in followed:
                 self._complete(heir, "length")
         return self._conclude(), []
@@ -171,7 +171,7 @@ class BeamSearch:
             stay.add(id(beam))
             became.append((target, heir))
         for target, heir in became:
-            target.become(heir, self._depth)
+            target.become(heir, self.depth)
         for beam in free:
             beam.left = True
         self.beams = [target for target, _ in became]

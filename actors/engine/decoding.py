@@ -219,16 +219,18 @@ class Decoding:
         except REQUEST_ERRORS as error:
             return weighed.search.answer.fail(*failure(error))
         if moves:
-            self._move(moves)
+            self._move(moves, weighed.search.depth)
         return chunks
 
-    def _move(self, moves: list[Move]) -> None:
+    def _move(self, moves: list[Move], tokens: int) -> None:
+        """`tokens`: most that the caches of a search differ in."""
         seat = self._rows.index
         old = [(seat(source), seat(target)) for source, target in moves if target in self._rows]
         new = [(seat(source), target) for source, target in moves if target not in self._rows]
         caches = {source: self._batch.extract(source) for source in {source for source, _ in new}}
         if old:
-            self._batch.copy([source for source, _ in old], [target for _, target in old])
+            sources, targets = zip(*old, strict=True)
+            self._batch.copy(sources, targets, tokens)
         self._seat([Joining(target, caches[source]) for source, target in new])
 
     def _take(self, row: Row, token: int, details: TokenLogprobs | None) -> list[Chunk]:

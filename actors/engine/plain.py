@@ -51,7 +51,9 @@ class PlainBatch:
             self._settle()
         self.seats = len(seats)
 
-    def copy(self, sources: Sequence[int], targets: Sequence[int]) -> None:
+    def copy(self, sources: Sequence[int], targets: Sequence[int], tokens: int) -> None:
+        """All of it: caches that rotate or recur have no last tokens."""
+        del tokens
         became = dict(zip(targets, sources, strict=True))
         rows = mx.array([became.get(seat, seat) for seat in range(self.seats)])
         for layer in self._caches:

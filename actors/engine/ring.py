@@ -120,15 +120,23 @@ class RingBatch:
         self._moved(self._place)
         evaluate(self._keys, self._values)
 
-    def copy(self, sources: Sequence[int], targets: Sequence[int]) -> None:
-        become, these = mx.array(list(targets)), mx.array(list(sources))
-        for whole in (*self._keys, *self._values):
-            whole[become] = whole[these]
-        lengths = [self._lengths[seat] for seat in sources]
-        for seat, length in zip(targets, lengths, strict=True):
-            self._lengths[seat] = length
+    def copy(self, sources: Sequence[int], targets: Sequence[int], tokens: int) -> None:
+        parts = self._latest(tokens)
+        for source, target in zip(sources, targets, strict=True):
+            for whole in (*self._keys, *self._values):
+                for part in parts:
+                    whole[target, :, part] = whole[source, :, part]
+            self._lengths[target] = self._lengths[source]
         self._moved(self._place)
         evaluate(self._keys, self._values)
+
+    def _latest(self, tokens: int) -> list[slice]:
+        """The places of the last tokens, of which there are no more than places."""
+        begin, end = self._place - tokens, self._place
+        if begin >= 0:
+            return [slice(begin, end)]
+        parts = [slice(self._capacity + begin, self._capacity), slice(0, end)]
+        return parts if end else parts[:1]
 
     def leave(self, seat: int) -> None:
         self._lengths[seat] = 0

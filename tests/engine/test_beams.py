@@ -122,6 +122,21 @@ def shown(chunks: list[Chunk]) -> list[float]:
     return [each.logprob for chunk in chunks if isinstance(chunk, Tokens) for each in chunk.logprobs or ()]
 
 
+def test_the_search_goes_on_where_the_ring_begins_anew(engine: Any) -> None:
+    """Places for 256 tokens, of which one who leaves has left few."""
+    prompt = [(7 * at + at * at % 13) % 500 + 2 for at in range(150)]
+    want = Reference(engine._prefill._model, prompt, 3, max_tokens=30).search()
+    engine.add(a_task([*prompt, *prompt[:94]], "o", max_tokens=4))
+    engine.add(a_search(3, prompt, max_tokens=30))
+    chunks: list[Chunk] = []
+    places: list[int] = []
+    while not engine.idle:
+        chunks += engine.step()
+        places.append(engine._decoding._batch._place)
+    assert any(0 < place < 20 for place in places) and max(places) > 250, "it goes round"
+    assert found(chunks, 3) == [each.ids for each in want]
+
+
 def test_only_the_best_are_the_answer_and_only_they_are_counted(engine: Engine) -> None:
     all_four = found(run(engine, a_search(4, stop_ids=MANY_ENDS)), 4)
     chunks = run(engine, a_search(4, n=2, stop_ids=MANY_ENDS))
