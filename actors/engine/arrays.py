@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import mlx.core as mx
+import numpy as np
 from numpy.typing import NDArray
 
 _untyped = cast("Any", mx)
@@ -27,3 +28,8 @@ def lines(array: mx.array) -> list[list[Any]]:
 
 def floats(array: mx.array) -> list[float]:
     return cast("Any", array).tolist()
+
+
+def in_place(array: mx.array) -> NDArray[np.float32]:
+    """The numbers of an evaluated float32 array themselves: what is written there, the array has from then on."""
+    return np.array(cast("Any", array), copy=False)

@@ -14,6 +14,7 @@ from actors.engine.arrays import evaluate
 from actors.engine.group import Group
 from actors.engine.pipeline import share_layers
 from actors.engine.port import EngineLoadError
+from actors.engine.quick_sigmoid import use_quick_sigmoid
 
 UNFIT = (ValueError, TypeError, KeyError, AttributeError, IndexError)
 """What mlx-lm raises for configurations and weights that it cannot make a model of."""
@@ -53,6 +54,7 @@ def _load(folder: Path, on_cpu: bool, group: Group | None) -> tuple[Any, int]:
         _share(model, group)
     if on_cpu:  # half precision is slower there, and 4-bit weights with it come out wrong
         model.set_dtype(mx.float32)
+        use_quick_sigmoid()
     evaluate(model.parameters())
     logits = model(mx.array([[0]]))
     return model, logits.shape[-1]

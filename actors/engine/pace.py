@@ -1,19 +1,31 @@
 """How many tokens of prompt fit into a time."""
 
-from msgspec import Struct
+from msgspec import Struct, field
 
-FEWEST = 16
+FEWEST = 4
 """Tokens of a chunk, however slow: fewer would cost about as much."""
+EXTRA = 12
+"""A chunk takes as long as its tokens and about so many more: weights, keys and values are read once for all of them."""
+STRETCH = 1024
+"""Tokens of a prompt over which its pace hardly changes."""
 
 
 class Pace(Struct):
-    """How many tokens a second earlier chunks had."""
+    """How fast earlier chunks were, by how much of their prompts was read before them: the more, the slower."""
 
     tokens_s: float = 500.0
+    """Of late, `EXTRA` ones counted."""
+    _at_depth: dict[int, float] = field(default_factory=dict[int, float])
 
-    def tokens(self, seconds: float) -> int:
-        return max(FEWEST, int(self.tokens_s * seconds))
+    def tokens(self, seconds: float, depth: int = 0) -> int:
+        """Of a prompt of which `depth` tokens are read."""
+        return max(FEWEST, int(self._speed(depth) * seconds) - EXTRA)
 
-    def note(self, tokens: int, seconds: float) -> None:
-        if tokens >= FEWEST:
-            self.tokens_s = 0.5 * self.tokens_s + 0.5 * tokens / max(seconds, 1e-6)
+    def note(self, tokens: int, seconds: float, depth: int = 0) -> None:
+        speed = 0.5 * self._speed(depth) + 0.5 * (tokens + EXTRA) / max(seconds, 1e-6)
+        self._at_depth[depth // STRETCH] = self.tokens_s = speed
+
+    def _speed(self, depth: int) -> float:
+        """There, or where less was read."""
+        known = max((at for at in self._at_depth if at <= depth // STRETCH), default=None)
+        return self.tokens_s if known is None else self._at_depth[known]

@@ -8,16 +8,17 @@ import mlx.core as mx
 from mlx_lm.models.cache import KVCache
 
 from actors.engine.arrays import evaluate
+from actors.engine.attention import quick_attention
 from actors.engine.batch import Cache
 from actors.engine.decoding import Joining
 from actors.engine.failure import REQUEST_ERRORS, Errors, failure
-from actors.engine.pace import Pace
+from actors.engine.pace import STRETCH, Pace
 from actors.engine.prefix_cache import PrefixCache
 from actors.engine.reading import Reading
 from actors.engine.row import Row
 from schemas.chunks import Chunk
 
-WAIT_S = 0.05
+WAIT_S = 0.2
 """Longest that those who decode may wait for a chunk of somebody else's prompt; seconds."""
 WAIT_STEPS = 1.5
 """And no longer than so many of their own steps."""
@@ -62,7 +63,9 @@ class Prefill:
 
     def budget(self, decoding: int, step_s: float) -> int:
         """Tokens to read in one step, beside `decoding` rows whose steps take `step_s`: all that is decided by time."""
-        return self._pace.tokens(self._seconds(decoding, step_s))
+        left = [reading for reading in self._readings if not reading.over]
+        depth = self._first(left, self._turn + 1).read if left else 0
+        return self._pace.tokens(self._seconds(decoding, step_s), depth)
 
     def step(self, budget: int) -> tuple[list[Joining], list[Chunk]]:
         """So many tokens' worth of prompts: a part of one, or several."""
@@ -72,6 +75,8 @@ class Prefill:
         while budget > 0 and self._readings:
             chunk = min(budget, self._most)
             group = self._next(chunk)
+            if ready:  # the time was measured out for them, who had perhaps less behind them
+                chunk = max(1, chunk * STRETCH // (STRETCH + group[0].read))
             try:
                 budget -= self._read(group, chunk)
             except self._forgiven as error:
@@ -88,16 +93,17 @@ class Prefill:
     def _seconds(self, decoding: int, step_s: float) -> float:
         if not decoding:
             return ALONE_S
-        if self.rows >= max(2, decoding):
-            return BURST_S
-        return min(WAIT_S, WAIT_STEPS * step_s)
+        wait_s = min(WAIT_S, WAIT_STEPS * step_s)
+        return max(BURST_S, wait_s) if self.rows >= max(2, decoding) else wait_s
+
+    def _first(self, readings: list[Reading], turn: int) -> Reading:
+        """The shortest, or the oldest in its turn."""
+        return readings[0] if turn % OLDEST_EVERY == 0 else min(readings, key=lambda reading: reading.left)
 
     def _next(self, budget: int) -> list[Reading]:
-        """The shortest, or the oldest in its turn; short ones that nobody has begun are read side by side."""
+        """One, or short ones side by side that nobody has begun."""
         self._turn += 1
-        first = min(self._readings, key=lambda reading: reading.left)
-        if self._turn % OLDEST_EVERY == 0:
-            first = self._readings[0]
+        first = self._first(self._readings, self._turn)
         if first.untouched:  # others may have read the same meanwhile
             first.begin(self._prefixes)
         if not (self._plain and first.untouched and 0 < first.left <= budget // 2):
@@ -114,12 +120,13 @@ class Prefill:
         """Tokens that were read."""
         tokens = min(budget, sum(reading.left for reading in group))
         if tokens:
-            began = perf_counter()
-            if len(group) == 1:
-                group[0].go_on(self._model, tokens)
-            else:
-                self._read_together(group)
-            self._pace.note(tokens, perf_counter() - began)
+            depth, began = group[0].read, perf_counter()
+            with quick_attention():
+                if len(group) == 1:
+                    group[0].go_on(self._model, tokens)
+                else:
+                    self._read_together(group)
+            self._pace.note(tokens, perf_counter() - began, depth)
         return max(tokens, 1)
 
     def _read_together(self, group: list[Reading]) -> None:

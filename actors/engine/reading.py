@@ -4,6 +4,7 @@ import copy
 from typing import Any
 
 import mlx.core as mx
+from mlx_lm.models.cache import KVCache
 
 from actors.engine.arrays import evaluate
 from actors.engine.batch import Cache
@@ -49,6 +50,9 @@ class Reading:
 
     def go_on(self, model: Any, tokens: int) -> None:
         begin = self.read
+        for layer in self.cache:
+            if type(layer) is KVCache:  # grows once, not by copying all every 256 tokens
+                layer.step = -(-self.left // KVCache.step) * KVCache.step
         model(mx.array([self.rows[0].ids[begin : begin + tokens]]), self.cache)
         evaluate([layer.state for layer in self.cache])
         self.note(tokens)

@@ -60,8 +60,22 @@ def test_prompts_that_are_read_side_by_side_give_what_each_gives_alone(
 
 
 def test_a_chunk_takes_no_longer_than_it_may() -> None:
-    pace = Pace(tokens_s=10_000)
-    assert pace.tokens(0.01) == 100 and pace.tokens(0) == FEWEST
+    pace = Pace()
+    assert pace.tokens(0) == FEWEST
     for _ in range(20):
-        pace.note(100, 0.1)  # 1,000 a second
-    assert pace.tokens(0.1) == pytest.approx(100, abs=2)
+        tokens = pace.tokens(0.1)
+        pace.note(tokens, 0.01 + 0.001 * tokens)
+    assert pace.tokens(0.1) == pytest.approx(90, abs=3)
+
+
+def test_behind_many_tokens_fewer_fit_into_the_time() -> None:
+    def seconds(tokens: int, depth: int) -> float:
+        return (0.01 + 0.001 * tokens) * (1 + depth / 4000)
+
+    pace = Pace()
+    for depth in range(0, 16_000, 50):
+        tokens = pace.tokens(0.1, depth)
+        pace.note(tokens, seconds(tokens, depth), depth)
+    for depth in range(0, 16_000, 1000):
+        assert seconds(pace.tokens(0.1, depth), depth) == pytest.approx(0.1, abs=0.03)
+    assert pace.tokens(0.1, 100_000) == pace.tokens(0.1, 15_999)
