@@ -6,7 +6,7 @@ from schemas.ids import ModelId, NodeId
 from schemas.instance import Split
 
 
-class Part(Struct, frozen=True, kw_only=True):
+class Burden(Struct, frozen=True, kw_only=True):
     """What one node would carry."""
 
     node: NodeId
@@ -24,7 +24,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     """One way to place a copy. All speeds are predicted."""
 
     split: Split
-    parts: tuple[Part, ...]
+    parts: tuple[Burden, ...]
     """In the order of the layers."""
     tokens_s: float
     """Tokens a second of one sequence alone."""

@@ -14,7 +14,7 @@ from actors.cli.units import in_bytes
 from bus.commands import preview as ask_for_preview
 from schemas.commands import PreviewModel
 from schemas.ids import ModelId
-from schemas.plan import Part, Plan, Previews, RefusedPlan
+from schemas.plan import Burden, Plan, Previews, RefusedPlan
 from schemas.refused import Refused
 from schemas.state import State
 
@@ -59,7 +59,7 @@ def _plan_cells(plan: Plan, state: State) -> tuple[str, ...]:
     )
 
 
-def _part(part: Part, state: State) -> str:
+def _part(part: Burden, state: State) -> str:
     layers = f"{part.layers[0]}-{part.layers[1] - 1}, " if part.layers else ""
     return (
         f"{name_of(state, part.node)}: {layers}{in_bytes(part.memory_bytes)} of {in_bytes(part.free_bytes)}"

@@ -6,10 +6,10 @@ from actors.placement.costs import ONE, PROMPT, Stage, full, pipeline_s, tensor_
 from actors.placement.question import Question
 from actors.placement.topology import Machine
 from schemas.instance import Split
-from schemas.plan import Part, Plan, RefusedPlan
+from schemas.plan import Burden, Plan, RefusedPlan
 
 
-def short(split: Split, parts: Sequence[Part]) -> RefusedPlan | None:
+def short(split: Split, parts: Sequence[Burden]) -> RefusedPlan | None:
     """The refusal of a plan some of whose nodes lack room."""
     short = [part for part in parts if part.memory_bytes > part.free_bytes]
     if not short:
@@ -48,11 +48,11 @@ def tensor_plan(question: Question, group: Sequence[Machine]) -> Plan:
     )
 
 
-def parts(question: Question, stages: Sequence[Stage], ranks: int) -> tuple[Part, ...]:
+def parts(question: Question, stages: Sequence[Stage], ranks: int) -> tuple[Burden, ...]:
     """`ranks` > 1: each has a part of every layer."""
     shape = question.shape
     return tuple(
-        Part(
+        Burden(
             node=stage.machine.node,
             layers=(stage.first, stage.end) if len(stages) > 1 and ranks == 1 else None,
             memory_bytes=int(shape.memory_bytes(stage.first, stage.end, ranks) * stage.machine.growth),

@@ -69,7 +69,7 @@ from schemas.link import Link
 from schemas.manifest import ListedFile, Manifest
 from schemas.model import ModelCard, ModelSpec, SimulatedSpeed
 from schemas.node import Beat, Pulse
-from schemas.plan import Part, Plan, Previews, RefusedPlan
+from schemas.plan import Burden, Plan, Previews, RefusedPlan
 from schemas.prefix import Prefixes
 from schemas.refused import Refused
 from schemas.state import Card, Download, Leader, Links, Model, Node
@@ -136,7 +136,7 @@ JSON: list[tuple[object, object]] = [
             plans=(
                 Plan(
                     split="pipeline",
-                    parts=(Part(node=NODE, layers=(0, 2), memory_bytes=5, free_bytes=8, fetch_bytes=3),),
+                    parts=(Burden(node=NODE, layers=(0, 2), memory_bytes=5, free_bytes=8, fetch_bytes=3),),
                     tokens_s=12.5,
                     full_tokens_s=100.0,
                     ttft_s=0.5,
