@@ -1,0 +1,117 @@
+"""A model that is split over two nodes: served as from one, whichever of its ranks dies."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+from bus.bus import Bus
+from bus.commands import command
+from bus.server import Server
+from schemas.commands import Done, LoadModel
+from schemas.ids import ModelId
+from schemas.instance import Instance, Split
+from schemas.model import ModelSpec, Share
+from tests.models import make_random_llama
+from tests.nodes import NodeProcess, StartNode, watching
+
+TOKENS = 600
+MANNERS: list[dict[str, Any]] = [
+    {"temperature": 0},
+    {"temperature": 0.9, "seed": 7},
+    {"temperature": 0.9, "seed": 8, "n": 2},
+]
+
+
+class Reading:
+    """One stream; `words` of each choice, and whether it is well on its way."""
+
+    def __init__(self, client: openai.AsyncOpenAI, model: str, manner: dict[str, Any]) -> None:
+        self._client = client
+        self._model = model
+        self._manner = manner
+        self.begun = asyncio.Event()
+        self.words = [""] * manner.get("n", 1)
+
+    async def read(self) -> list[str]:
+        stream = await self._client.chat.completions.create(
+            model=self._model,
+            messages=[{"role": "user", "content": "Tell me a story of a shard"}],
+            max_tokens=TOKENS,
+            stream=True,
+            extra_body={"ignore_eos": True},
+            **self._manner,
+        )
+        async for chunk in stream:
+            for choice in chunk.choices:
+                self.words[choice.index] += choice.delta.content or ""
+            if all(len(words) > 20 for words in self.words):
+                self.begun.set()
+        return self.words
+
+
+class Stage:
+    """Two nodes on one bus, seen by a client."""
+
+    def __init__(self, nodes: list[NodeProcess], bus: Bus, client: openai.AsyncOpenAI) -> None:
+        self.nodes = nodes
+        self.bus = bus
+        self.client = client
+
+    async def load(self, name: str, folder: Path, split: Split, ranks: int = 2) -> Instance:
+        """In `ranks` shards, or as a whole on the first node; returns when it is ready."""
+        shares = tuple(Share(node=node.node) for node in self.nodes[:ranks]) if ranks > 1 else ()
+        spec = ModelSpec(id=ModelId(name), source=str(folder), strategy=split, split=shares)
+        answer = await command(self.bus, LoadModel(spec=spec))
+        assert isinstance(answer, Done), answer
+        return await self.ready(name)
+
+    async def ready(self, name: str, attempt: int = 1) -> Instance:
+        def found() -> list[Instance]:
+            there = self.bus.view.state.instances_of(ModelId(name))
+            return [each for each in there if each.status == "ready" and each.attempt >= attempt]
+
+        await self.bus.view.until(lambda _: found(), timeout_s=90)
+        return found()[0]
+
+    def readings(self, model: str) -> list[Reading]:
+        return [Reading(self.client, model, manner) for manner in MANNERS]
+
+    async def read(self, model: str) -> list[list[str]]:
+        return await asyncio.gather(*(each.read() for each in self.readings(model)))
+
+
+@pytest.fixture
+async def stage(start_node: StartNode, nats_server: Server) -> AsyncIterator[Stage]:
+    url = ("--nats", nats_server.url, "--model", "none")
+    nodes = list(await asyncio.gather(start_node("a", *url), start_node("b", *url, "--no-api")))
+    async with AsyncExitStack() as stack:
+        bus = await stack.enter_async_context(watching(nodes[0]))
+        client = openai.AsyncOpenAI(base_url=nodes[0].openai_url, api_key="none", max_retries=0, timeout=120)
+        yield Stage(nodes, bus, await stack.enter_async_context(client))
+
+
+@pytest.mark.parametrize("split", ["pipeline", "tensor"])
+async def test_no_stream_breaks_when_a_rank_dies(stage: Stage, split: Split, tmp_path: Path) -> None:
+    folder = make_random_llama(tmp_path / "model", context=1024)
+    await stage.load("whole", folder, "whole", ranks=1)
+    undisturbed = await stage.read("whole")
+    instance = await stage.load("split", folder, split)
+    assert (instance.split, len(instance.nodes)) == (split, 2)
+    assert await stage.read("split") == undisturbed
+    for death in (1, 2):
+        readings = stage.readings("split")
+        reading = [asyncio.create_task(each.read()) for each in readings]
+        await asyncio.gather(*(each.begun.wait() for each in readings))
+        victim = next(node for node in stage.nodes if node.node == instance.shards[death - 1].node)
+        os.kill(victim.runner_pids()[-1], signal.SIGKILL)
+        assert await asyncio.gather(*reading) == undisturbed
+        again = await stage.ready("split", instance.attempt + death)
+        assert again.id == instance.id
+    assert not any("actor.failed" in node.journal for node in stage.nodes)
