@@ -8,6 +8,7 @@ from schemas.model import DRAFT_TOKENS, EngineName, ModelSpec, SimulatedSpeed
 from schemas.nearest import did_you_mean
 
 BUILTIN = ("guide",)
+PLACES = ("s3://", "https://", "http://")
 _HUB = re.compile(r"(?:hf:)?(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
 
 
@@ -54,6 +55,9 @@ def wish(
 
 def name_and_source(text: str) -> tuple[str, str]:
     """How the model is called unless somebody says otherwise, and where its files come from."""
+    if text.startswith(PLACES):
+        source = text.rstrip("/")
+        return source.rpartition("/")[2], source
     builtin = text.removeprefix("builtin:")
     if builtin in BUILTIN:
         return builtin, f"builtin:{builtin}"

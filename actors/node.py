@@ -14,6 +14,7 @@ import structlog
 from actors.bus_access import BusAccess, open_bus
 from actors.downloader.downloader import Downloader
 from actors.downloader.peers.addresses import EVERYWHERE, LOOPBACK
+from actors.downloader.sources.bucket import BucketAccess
 from actors.downloader.sources.hub import HubAccess
 from actors.downloader.supply import Supply
 from actors.election import Election
@@ -228,6 +229,9 @@ def supply(settings: Settings, *, shares_bus: bool) -> Supply:
     """What of a node's settings the downloader is told; with `shares_bus` other machines are to reach it."""
     return Supply(
         hub=HubAccess(url=settings.hub_url, token=settings.hub_token),
+        buckets=BucketAccess(
+            settings.s3_endpoint, settings.s3_region, settings.s3_access_key, settings.s3_secret_key
+        ),
         peer_host=settings.peer_host or (EVERYWHERE if shares_bus else LOOPBACK),
         peer_port=settings.peer_port,
         offline=settings.offline,

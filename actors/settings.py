@@ -87,6 +87,12 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     hub_token: str = ""
     """In whose name the hub is asked, for gated models; empty: what `hf auth login` saved, for its own hub only."""
 
+    s3_endpoint: str = ""
+    """Address of the buckets (`http://minio:9000`); empty: `AWS_ENDPOINT_URL`, or Amazon's."""
+    s3_region: str = ""
+    s3_access_key: str = ""
+    """In whose name buckets are asked; empty: `AWS_ACCESS_KEY_ID`, or the machine's role."""
+    s3_secret_key: str = ""
     offline: bool = False
     """Fetch nothing from outside: models come from this node's disk, and from the other nodes."""
     download_bytes_s: Annotated[float, Meta(ge=0)] = 0

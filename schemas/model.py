@@ -37,7 +37,8 @@ class Share(Struct, frozen=True, kw_only=True):
 class ModelSpec(Struct, frozen=True, kw_only=True):
     """Desired state of one model, as somebody asked for it.
 
-    `source` is `builtin:NAME`, a folder (`/models/llama`), or `hf:OWNER/NAME[@REVISION]`.
+    `source` is `builtin:NAME`, a folder (`/models/llama`), or `hf:OWNER/NAME[@REVISION]`,
+    `s3://BUCKET/PREFIX`, or `https://HOST/FOLDER`.
     """
 
     id: Annotated[ModelId, Meta(min_length=1, max_length=200)]

@@ -21,6 +21,7 @@ PIECE = 16 * 1024
 _INFO = re.compile(r"/api/models/(?P<name>[^/]+/[^/]+)(/revision/(?P<revision>.+))?")
 _TREE = re.compile(r"/api/models/(?P<name>[^/]+/[^/]+)/tree/(?P<revision>[^/]+)")
 _RESOLVE = re.compile(r"/(?P<name>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<file>.+)")
+_STATIC = re.compile(r"/static/(?P<name>[^/]+/[^/]+)/(?P<file>[^/]+)")
 _LARGE = re.compile(r"/large/(?P<name>[^/]+/[^/]+)/(?P<commit>[^/]+)/(?P<file>.+)")
 
 
@@ -209,8 +210,18 @@ class Handler(BaseHTTPRequestHandler):
         elif match := _LARGE.fullmatch(path):
             files = self.hub.repositories[match["name"]].commits[match["commit"]]
             self._content(match["file"], files, {"X-Repo-Commit": match["commit"]})
+        elif match := _STATIC.fullmatch(path):
+            self._static(match["name"], match["file"])
         else:
             self._refuse(Refusal(404))
+
+    def _static(self, name: str, file: str) -> None:
+        """The files of `main`, as a plain web server has them."""
+        repository = self.hub.repositories.get(name)
+        files = repository.commits[repository.branches["main"]] if repository is not None else {}
+        if file not in files:
+            return self._refuse(Refusal(404))
+        return self._content(file, files)
 
     def _info(self, name: str, revision: str, with_blobs: bool) -> None:
         if self.hub.info.refusals:

@@ -60,7 +60,7 @@ class Downloader(Actor):
         self._shelf.on_removed = lambda folder: (
             loop.call_soon_threadsafe(self.tell, Forgotten(folder)) and None
         )
-        self.sources = Sources(self._shelf, builtin, supply.hub)
+        self.sources = Sources(self._shelf, builtin, supply.hub, supply.buckets)
         self._server = PieceServer(self._shelf, supply.peer_host, supply.peer_port)
         self._pulls: dict[ModelId, Wanted] = {}
         self._pull_count = 0

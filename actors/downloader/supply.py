@@ -5,6 +5,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from actors.downloader.peers.addresses import LOOPBACK
+from actors.downloader.sources.bucket import BucketAccess
 from actors.downloader.sources.colleagues import Colleagues
 from actors.downloader.sources.hub import HubAccess
 from actors.downloader.sources.shelf import Shelf
@@ -14,6 +15,7 @@ class Supply(Struct, frozen=True, kw_only=True):
     """Where models come from, and within which bounds."""
 
     hub: HubAccess = HubAccess()
+    buckets: BucketAccess = BucketAccess()
     peer_host: str = LOOPBACK
     """Where this node serves its files to the others."""
     peer_port: int = 0

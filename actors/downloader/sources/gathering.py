@@ -151,19 +151,20 @@ class Gathering:
         headers = {"Range": f"bytes={begin}-{end - 1}"} if is_part else {}
         if file.file.tag:
             headers["If-Match"] = file.file.tag
-        with plain_errors(self._outside.source, url):
+        shown = url.partition("?")[0]  # what a bucket's address is signed with is nobody's business
+        with plain_errors(self._outside.source, shown):
             async with self._client.stream("GET", url, headers=headers) as response:
                 if response.is_error:
                     await response.aread()
                 hf_raise_for_status(response)
                 data = response.aiter_bytes()
                 if is_part and response.status_code != PARTIAL_CONTENT:
-                    self._require_small(file, url)
+                    self._require_small(file, shown)
                     data = _cut(data, begin, end)
                 await self._store(file, piece, self._counted(data))
         if file.here(piece) < file.size_of(piece):
             at = file.span(piece)[0] + file.here(piece)
-            raise Unavailable(f"{url} ended after {at:,} of {file.file.size:,} bytes")
+            raise Unavailable(f"{shown} ended after {at:,} of {file.file.size:,} bytes")
 
     async def _counted(self, data: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         async for received in data:

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Generator
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
-from http.client import PRECONDITION_FAILED
+from http.client import NOT_FOUND, PRECONDITION_FAILED
 from pathlib import Path
 from time import time
 
@@ -59,6 +59,8 @@ def answered(error: HfHubHTTPError, source: str, url: str) -> Unavailable | Unob
                 f"{source} is not on the hub, or is private ({url} answered {status}): check the name, or give "
                 "this node a token that may read it"
             )
+        case _ if status == NOT_FOUND:
+            return Vanished(f"{source} lacks a file ({url} answered {status})")
         case _ if status == PRECONDITION_FAILED:
             return Vanished(f"{source} was changed while it was fetched ({url} answered {status})")
         case _ if status in TRANSIENT:
