@@ -36,7 +36,7 @@ def cancel_routes(context: Context) -> list[HTTPRouteHandler]:
     async def cancel(name: FromPath[str]) -> Response[bytes]:
         request = request_named(name.strip("/"))
         try:
-            order = Cancel(request=request)
+            order = Cancel(request=request, whole=True)
             await bus.ask(bus.subjects.cancel(request), order, Done, OWNER_ANSWERS_S)
         except (NoAnswer, NobodyThere) as nobody:
             raise unknown(name) from nobody

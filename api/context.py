@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from api.generation import Generations
 from api.requests.requests import Requests
+from api.resuming.telling import Tellings
 from api.settings import ApiSettings
 from api.text.artifacts import Artifacts
 from api.text.prompt import Prompts
@@ -23,6 +24,7 @@ class Context:
         self.requests = Requests(bus, settings, tracing)
         artifacts = Artifacts(bus.artifacts, self.threads, settings.artifacts)
         self.prompts = Prompts(artifacts, self.threads, settings.inline_chars)
+        self.tellings = Tellings(bus, self.requests.api)
         self.generations = Generations(self.requests, self.prompts, bus.view)
 
     def close(self) -> None:

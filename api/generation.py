@@ -3,7 +3,6 @@
 from asyncio import get_running_loop
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import contextmanager
-from time import time
 
 from msgspec import Struct
 
@@ -13,6 +12,7 @@ from api.reading.events import AnswerEvent
 from api.requests.request import InFlight
 from api.requests.requests import Requests
 from api.requests.sequence import Fresh
+from api.resuming.birth import Origin, likeness
 from api.text.alignment import Shown
 from api.text.answer import Answer, Finish
 from api.text.prompt import ChatPrompt, Prompt, Prompts
@@ -22,7 +22,7 @@ from api.text.truncation import reserve
 from api.wish import Wish, kept_to, named
 from bus.view import View
 from schemas.chunks import FinishReason, Timings, Usage
-from schemas.ids import ModelId, RequestId
+from schemas.ids import ModelId
 
 ENDS: tuple[FinishReason, ...] = ("stop", "length")
 
@@ -49,11 +49,13 @@ class Pieces(Struct, frozen=True, gc=False):
 class Generation:
     """What a client's wish has become: who it is, how far it is, what it cost."""
 
-    def __init__(self, request: InFlight, wish: Wish) -> None:
+    def __init__(self, request: InFlight, wish: Wish, origin: Origin) -> None:
         self.request = request
         self.wish = wish
-        self.created = int(time())
+        self.origin = origin
         self.artifact = ""
+        self.likeness = b""
+        """Of its model, once that is known."""
         self.prompt_tokens = 0
         self.left_out: int | None = None
         """Messages that the model does not see, for those who let it be so."""
@@ -102,13 +104,14 @@ class Generations:
         self._view = view
 
     @contextmanager
-    def begun(self, request: RequestId, wish: Wish) -> Generator[Generation]:
+    def begun(self, origin: Origin, wish: Wish) -> Generator[Generation]:
         """A generation from its arrival until its client has all, or has gone; raises `ApiError`."""
-        with self.requests.owned(request, wish.model, wish.n) as owned:
+        with self.requests.owned(origin.request, wish.model, wish.n) as owned:
+            owned.answer = origin.answer
             owned.account.asked(wish.endpoint, wish.user, wish.metadata, wish.trace)
             if wish.timeout_s:
                 owned.deadline = get_running_loop().time() + wish.timeout_s
-            yield Generation(owned, wish)
+            yield Generation(owned, wish, origin)
 
     async def pieces(self, generation: Generation, prompt: Prompt) -> AsyncGenerator[Pieces]:
         """Text as it comes; raises `ApiError` and `BusError`."""
@@ -198,6 +201,9 @@ class Generations:
 
     async def _begin(self, generation: Generation, prompt: Prompt, model: Described) -> None:
         request = generation.request
+        generation.likeness = likeness(model)
+        if generation.origin.model not in (b"", generation.likeness):
+            raise changed(request.model)
         tokenizer = await self._prompts.tokenizer(model)
         rendered = await self._rendered(generation, tokenizer, prompt, model)
         reading, grammar = prompt.reading(tokenizer, rendered.tail, generation.wish.grammar)
@@ -208,6 +214,19 @@ class Generations:
         )
         generation.prompt_tokens = request.account.prompt_tokens = len(rendered.ids)
         generation.artifact, generation.tokenizer = model.card.artifact, tokenizer
-        generation.answers = [reading.answer(wish.stops, aligned=wish.logprobs >= 0) for _ in range(wish.n)]
+        generation.answers = [
+            reading.answer(wish.stops, f"{request.answer}-{index}", aligned=wish.logprobs >= 0)
+            for index in range(wish.n)
+        ]
         generation.unfinished = set(range(wish.n))
-        await self.requests.dispatch(request, task)
+        await self.requests.dispatch(request, task, generation.origin.earlier)
+
+
+def changed(model: ModelId) -> ApiError:
+    return ApiError(
+        409,
+        f"The answer cannot be resumed: the model '{model}' is another one than that which began it. Send the "
+        "request without Last-Event-ID for a new answer.",
+        code="model_changed",
+        param="model",
+    )

@@ -13,6 +13,7 @@ from api.health import Health
 from api.openai.chat_parameters import NEUTRAL, NEUTRAL_MESSAGE, NEUTRAL_PART
 from api.openai.completion_parameters import NEUTRAL_COMPLETION
 from api.parameters import NEUTRAL_OPTION, Neutral
+from api.resuming.seal import HEADER
 from api.urgency import MAX_TIMEOUT_S, PRIORITY, TIMEOUT
 from schemas.chat import ChatCompletion, ChatCompletionChunk, ChatRequest
 from schemas.commands import Done
@@ -112,10 +113,10 @@ def paths() -> Document:
     name = [{"name": "name", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}]
     return {
         "/v1/chat/completions": {
-            "post": _operation("complete", "Answer a chat.", chat, _WRONG, _URGENCY, body="ChatRequest")
+            "post": _operation("complete", "Answer a chat.", chat, _WRONG, _HEADERS, body="ChatRequest")
         },
         "/v1/completions": {
-            "post": _operation("goOn", "Go on from prompts.", text, _WRONG, _URGENCY, body="CompletionRequest")
+            "post": _operation("goOn", "Go on from prompts.", text, _WRONG, _HEADERS, body="CompletionRequest")
         },
         "/v1/cancel/{name}": {
             "post": _operation("cancel", "End a request from outside.", _ok("Cancelled"), [404, 503], name)
@@ -171,8 +172,9 @@ _RANGE: list[Document] = [
 ]
 
 
-_WRONG = [400, 404, 413, 429, 500, 503, 504]
-_URGENCY: list[Document] = [
+_WRONG = [400, 404, 409, 413, 429, 500, 503, 504]
+_HEADERS: list[Document] = [
+    {"name": HEADER, "in": "header", "schema": {"type": "string"}},
     {"name": PRIORITY, "in": "header", "schema": {"enum": list(LANES)}},
     {
         "name": TIMEOUT,

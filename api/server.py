@@ -66,6 +66,7 @@ class Api:
         server = _Server(_configuration(context), self.serving)
         try:
             await self._bus.view.start()
+            await context.tellings.start()
             async with context.signs.listening(), asyncio.TaskGroup() as group:
                 owner = group.create_task(context.requests.run(), name="api.requests")
                 await self._serve(server, self._socket)

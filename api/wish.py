@@ -86,6 +86,13 @@ def wish(
     )
 
 
+def seeded(wished: Wish, seed: int) -> Wish:
+    """The same with another seed of 64 bits."""
+    if seed == wished.sampling.seed:
+        return wished
+    return msgspec.structs.replace(wished, sampling=msgspec.structs.replace(wished.sampling, seed=seed))
+
+
 def kept_to(wished: Wish, grammar: Grammar | None) -> Wish:
     """The same with the grammar that `tool_choice` and the model's own marks made of it."""
     if grammar is wished.grammar:

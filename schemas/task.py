@@ -22,6 +22,11 @@ def pack_ids(ids: list[int]) -> bytes:
     return packed.tobytes()
 
 
+def rolling_room(context: int) -> int:
+    """Tokens that a prompt must leave for an answer that is to go on past the context."""
+    return max(2, context // 4)
+
+
 def unpack_ids(raw: bytes | bytearray) -> list[int]:
     """The token ids in raw little-endian u32; ValueError when the length is no multiple of four."""
     packed = array("I", raw)
@@ -124,6 +129,8 @@ class Task(Struct, frozen=True, kw_only=True, tag=True, omit_defaults=True):
     """W3C trace context (`traceparent`) of the span that it belongs to; empty: nobody traces it."""
     speculate: bool = True
     """Whether a draft may propose tokens, where the model has one."""
+    rolling: bool = False
+    """The answer goes on when the context is full: the older half of what is in view of it goes out of view."""
     beams: Beams | None = None
     """How to search; None: tokens are drawn, as `sampling` says."""
 
@@ -153,3 +160,5 @@ class Cancel(Struct, frozen=True, kw_only=True, tag=True):
     """Only this attempt; 0: all."""
     index: int | None = None
     """Only this sequence of it; None: all."""
+    whole: bool = False
+    """The answer of that name, whichever request goes on with it by now."""

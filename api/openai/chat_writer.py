@@ -10,7 +10,9 @@ from api.openai.choice import Words
 from api.openai.cost import fingerprint, timings, usage
 from api.openai.logprobs import chat_logprobs
 from api.reading.events import AnswerEvent, CallArguments, CallBegan, Said, Thought
-from api.sse import event
+from api.resuming.event_ids import EventIds
+from api.resuming.told import text_of
+from api.sse import DONE, event
 from api.text.answer import Finish
 from schemas.chat import (
     AnswerMessage,
@@ -31,8 +33,9 @@ _SLOT = "\N{OBJECT REPLACEMENT CHARACTER}"
 class ChunkWriter:
     """Events of one stream; all but the words between them is written once for each choice."""
 
-    def __init__(self, generation: Generation, model: str, wants_usage: bool) -> None:
+    def __init__(self, generation: Generation, model: str, wants_usage: bool, ids: EventIds) -> None:
         self._generation = generation
+        self._ids = ids
         self._model = model
         self._wants_usage = wants_usage
         self._choices = range(generation.wish.n)
@@ -41,34 +44,43 @@ class ChunkWriter:
         ]
 
     def role(self) -> bytes:
-        return b"".join([self._event(index, Delta(role="assistant", content="")) for index in self._choices])
+        """Of each choice that the client has not heard of."""
+        said = Delta(role="assistant", content="")
+        new = [index for index in self._choices if not self._ids.begun(index)]
+        return b"".join([self._ids.step(index) + self._event(index, said) for index in new])
 
     def piece(self, piece: Piece) -> bytes:
         """Its words, if there are any, and why the choice ended, if it did."""
         if piece.text and not piece.shown:
             before, after = self._around[piece.choice]
-            data = b"".join((before, _encode(piece.text), after))
+            data = b"".join((self._ids.text(piece.choice, piece.text), before, _encode(piece.text), after))
         else:
             data = self._events(piece) if piece.shown or piece.events else b""
-        return data + self._event(piece.choice, Delta(), piece.finish) if piece.finish else data
+        if not piece.finish:
+            return data
+        return data + self._ids.step(piece.choice) + self._event(piece.choice, Delta(), piece.finish)
 
     def _events(self, piece: Piece) -> bytes:
         """One for each delta; log-probabilities stand in the first."""
-        deltas = [delta_of(event) for event in piece.events] or [Delta(content=piece.text)]
-        shown = [self._logprobs(piece), *[None] * (len(deltas) - 1)]
-        return b"".join(
-            [
-                self._event(piece.choice, delta, logprobs=logprobs)
-                for delta, logprobs in zip(deltas, shown, strict=True)
-            ]
-        )
+        choice, logprobs, shown = piece.choice, self._logprobs(piece), len(piece.shown)
+        data = b""
+        for said in piece.events or [Said(piece.text)]:
+            name = (
+                self._ids.step(choice, said.name, shown)
+                if isinstance(said, CallBegan)
+                else self._ids.text(choice, text_of(said), shown)
+            )
+            data += name + self._event(choice, delta_of(said), logprobs=logprobs)
+            logprobs, shown = None, 0
+        return data
 
-    def end(self) -> bytes:
-        """What it cost and where the time went, for those who asked."""
-        if not self._wants_usage and not self._generation.wish.timings:
-            return b""
+    def end(self, *, told: bool = False) -> bytes:
+        """What it cost and where the time went, for those who asked, unless they were `told`; and the end of all."""
+        end = self._ids.end() + DONE
+        if told or (not self._wants_usage and not self._generation.wish.timings):
+            return end
         cost = usage([self._generation]) if self._wants_usage else UNSET
-        return event(_encode(self._chunk([], cost, last=True)))
+        return self._ids.end() + event(_encode(self._chunk([], cost, last=True))) + end
 
     def _logprobs(self, piece: Piece) -> ChoiceLogprobs | None:
         texts = self._generation.texts
@@ -90,7 +102,7 @@ class ChunkWriter:
         generation = self._generation
         return ChatCompletionChunk(
             id=completion_id(generation),
-            created=generation.created,
+            created=generation.origin.created,
             model=self._model,
             system_fingerprint=fingerprint(generation),
             choices=choices,
@@ -119,7 +131,7 @@ def whole(generation: Generation, model: str, words: Iterable[Words]) -> bytes:
     """The answer of a request without `stream`."""
     completion = ChatCompletion(
         id=completion_id(generation),
-        created=generation.created,
+        created=generation.origin.created,
         model=model,
         choices=[_choice(generation, index, each) for index, each in enumerate(words)],
         usage=usage([generation]),
@@ -149,4 +161,4 @@ def truncated(generation: Generation) -> int | UnsetType:
 
 
 def completion_id(generation: Generation) -> str:
-    return f"chatcmpl-{generation.request.id}"
+    return f"chatcmpl-{generation.origin.answer}"

@@ -10,7 +10,9 @@ from api.generation import Generation, Piece
 from api.openai.choice import Words
 from api.openai.cost import fingerprint, timings, usage
 from api.openai.logprobs import legacy_logprobs
-from api.sse import event
+from api.resuming.event_ids import EventIds
+from api.resuming.told import Told
+from api.sse import DONE, event
 from api.text.alignment import Shown
 from api.text.answer import Finish
 from schemas.completions import LegacyLogprobs, TextChoice, TextCompletion
@@ -24,15 +26,20 @@ class CompletionWriter:
     """Writes what several generations, one for each prompt, say together."""
 
     def __init__(
-        self, generations: Sequence[Generation], model: str, echoes: Sequence[str], wants_usage: bool
+        self,
+        generations: Sequence[Generation],
+        model: str,
+        echoes: Sequence[str],
+        wants_usage: bool,
+        ids: EventIds | None = None,
     ) -> None:
-        """`echoes`: for each choice the text that stands before what is generated."""
+        """`echoes`: for each choice the text that stands before what is generated; `ids`: of a stream's events."""
         self._generations = generations
         self._first = generations[0]
         self._known = next(each for each in generations if each.tokenizer is not None)
         self._model = model
         self._echoes = echoes
-        self._begun: set[int] = set()
+        self._ids = ids or EventIds("", [Told() for _ in echoes])
         self._wants_usage = wants_usage
         self._around = [
             self._event(TextChoice(_SLOT, index)).split(_encode(_SLOT)) for index, _ in enumerate(echoes)
@@ -40,20 +47,21 @@ class CompletionWriter:
 
     def piece(self, piece: Piece) -> bytes:
         """Its words, if there are any, and why the choice ended, if it did."""
-        data = self._text(piece) if piece.text or piece.shown else b""
-        if piece.choice not in self._begun:
-            self._begun.add(piece.choice)
-            data = self._echo(piece.choice) + data
+        data = b"" if self._ids.begun(piece.choice) else self._echo(piece.choice)
+        if piece.text or piece.shown:
+            data += self._text(piece)
         if piece.finish:
-            data += self._event(TextChoice("", piece.choice, finish_reason=_finish(piece.finish)))
+            end = TextChoice("", piece.choice, finish_reason=_finish(piece.finish))
+            data += self._ids.step(piece.choice) + self._event(end)
         return data
 
-    def end(self) -> bytes:
-        """What it cost and where the time went, for those who asked."""
-        if not self._wants_usage and not self._first.wish.timings:
-            return b""
+    def end(self, *, told: bool = False) -> bytes:
+        """What it cost and where the time went, for those who asked, unless they were `told`; and the end of all."""
+        end = self._ids.end() + DONE
+        if told or (not self._wants_usage and not self._first.wish.timings):
+            return end
         cost = usage(self._generations) if self._wants_usage else UNSET
-        return event(_encode(self._completion([], cost, last=True)))
+        return self._ids.end() + event(_encode(self._completion([], cost, last=True))) + end
 
     def whole(self, said: Sequence[Words]) -> bytes:
         """The answer of a request without `stream`."""
@@ -66,14 +74,15 @@ class CompletionWriter:
         return _encode(self._completion(choices, usage(self._generations), last=True))
 
     def _echo(self, index: int) -> bytes:
-        echo = self._echoes[index]
-        return self._event(TextChoice(echo, index)) if echo else b""
+        echo, begin = self._echoes[index], self._ids.step(index)
+        return begin + self._event(TextChoice(echo, index)) if echo else b""
 
     def _text(self, piece: Piece) -> bytes:
+        name = self._ids.text(piece.choice, piece.text, len(piece.shown))
         if piece.shown:
-            return self._event(TextChoice(piece.text, piece.choice, self._logprobs(piece.shown)))
+            return name + self._event(TextChoice(piece.text, piece.choice, self._logprobs(piece.shown)))
         before, after = self._around[piece.choice]
-        return b"".join((before, _encode(piece.text), after))
+        return b"".join((name, before, _encode(piece.text), after))
 
     def _logprobs(self, shown: Sequence[Shown]) -> LegacyLogprobs | None:
         texts = self._known.texts
@@ -86,8 +95,8 @@ class CompletionWriter:
         self, choices: list[TextChoice], cost: CompletionUsage | UnsetType | None, *, last: bool = False
     ) -> TextCompletion:
         return TextCompletion(
-            id=f"cmpl-{self._first.request.id}",
-            created=self._first.created,
+            id=f"cmpl-{self._first.origin.answer}",
+            created=self._first.origin.created,
             model=self._model,
             system_fingerprint=fingerprint(self._known),
             choices=choices,

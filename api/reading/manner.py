@@ -12,7 +12,7 @@ from api.text.detokenizer import Detokenizer
 from api.text.tokenizer import ChatTokenizer
 from api.tools.format import ToolFormat, Tools
 from api.tools.grammar import ToolChoice, tool_grammar
-from api.tools.reader import ToolReader
+from api.tools.reader import ToolReader, call_ids
 from schemas.task import Grammar
 
 
@@ -34,16 +34,21 @@ class Reading(Struct, frozen=True):
     written: ToolFormat | None = None
     calling: Calling = Calling()
 
-    def answer(self, stops: tuple[str, ...], *, aligned: bool) -> Answer:
+    def answer(self, stops: tuple[str, ...], name: str, *, aligned: bool) -> Answer:
+        """`name`: what the ids of its calls are made of."""
         one_call = self.written is not None and not self.calling.parallel
-        return Answer(self.detokenizer(), stops, aligned=aligned, reader=self._reader(), one_call=one_call)
+        return Answer(
+            self.detokenizer(), stops, aligned=aligned, reader=self._reader(name), one_call=one_call
+        )
 
-    def _reader(self) -> AnswerReader | None:
+    def _reader(self, name: str) -> AnswerReader | None:
         """Plain text needs none."""
         if self.thinking is None and self.written is None:
             return None
         thoughts = ThoughtReader(self.thinking, inside=self.inside) if self.thinking else None
-        tools = ToolReader(self.written, self.calling.tools) if self.written else None
+        tools = None
+        if self.written is not None:
+            tools = ToolReader(self.written, self.calling.tools, call_ids(self.written, name))
         return AnswerReader(thoughts, tools)
 
 

@@ -6,17 +6,13 @@ from contextlib import aclosing
 
 import structlog
 
+from api.requests.kept import DEADLINE_S, kept
 from api.requests.request import InFlight
 from bus.bus import Bus
 from bus.errors import BusError
-from bus.reader import Reader, Stored
-from bus.streams import Streams
 from schemas.ids import ApiId, RequestId
 
 log = structlog.get_logger()
-
-DEADLINE_S = 5.0
-"""Reading all that is kept for one API takes less, or it is given up; seconds."""
 
 
 class Recall:
@@ -34,8 +30,7 @@ class Recall:
         self._own = own
         self._take = take
         self._on_lost = on_lost
-        self._stream = Streams(bus.cluster).out
-        self._subject = bus.subjects.out_of(api)
+        self._api = api
         self._wanted = asyncio.Event()
 
     def ask(self) -> None:
@@ -57,16 +52,11 @@ class Recall:
     async def _read(self) -> int:
         """How many frames were there."""
         frames = 0
-        reader = Reader(self._bus.connection, self._stream, self._subject, after=0)
         try:
-            async with asyncio.timeout(DEADLINE_S), aclosing(reader.items()) as items:
-                await self._bus.mend_streams()  # it is in memory, and the server may be a new one
+            async with asyncio.timeout(DEADLINE_S), aclosing(kept(self._bus, self._api)) as items:
                 async for item in items:
-                    if item == "caught_up":
-                        break
-                    if isinstance(item, Stored):
-                        frames += 1
-                        self._take(item.payload, item.subject)
+                    frames += 1
+                    self._take(item.payload, item.subject)
         except (TimeoutError, BusError):
             log.warning("chunks.gone", frames=frames)
         return frames

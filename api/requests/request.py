@@ -35,7 +35,8 @@ class InFlight:
     """Chunks go in at one end (`take`), ids come out at the other (`news`), each once and in order."""
 
     def __init__(self, request: RequestId, model: ModelId, n: int = 1) -> None:
-        self.id = request
+        self.id = self.answer = request
+        """`answer`: that of the request which began the answer, if another one goes on with it."""
         self.model = model
         self.sequences = [Sequence(index) for index in range(n)]
         self.account = Account()
@@ -188,6 +189,15 @@ class InFlight:
     def _end(self, chunk: Ended) -> None:
         self.over, self.ended = True, chunk
         self.current.settled.set()
+        self.wake()
+
+    def inherit(self, ended: Ended | None) -> None:
+        """Its sequences have what earlier requests for the same answer made; `ended`: what that cost, if they had ended."""
+        self.begin_attempt()
+        if self.complete and ended is not None:
+            self._end(ended)
+        elif self.complete:
+            self.finish()
         self.wake()
 
     def finish(self) -> None:

@@ -1,7 +1,7 @@
 """The owner of this API's requests: whoever holds the client keeps what it takes to serve it, whatever is lost."""
 
 import asyncio
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import aclosing, contextmanager
 from functools import partial
 
@@ -11,6 +11,7 @@ from api.accounts.accounts import Accounts
 from api.catalogue import hopeless
 from api.errors import ApiError
 from api.requests.drain import Drain
+from api.requests.heritage import Heritage
 from api.requests.inbox import Inbox
 from api.requests.loss import LOST_RETRY_S, chunks_lost, failed
 from api.requests.migrations import Migrations
@@ -26,7 +27,7 @@ from bus.bus import Bus
 from bus.tracing import Tracing
 from schemas.chunks import Failed, Started
 from schemas.commands import Done
-from schemas.ids import ModelId, RequestId, new_api_id
+from schemas.ids import ApiId, ModelId, RequestId, new_api_id
 from schemas.state import State
 from schemas.task import Cancel, Task
 
@@ -44,6 +45,7 @@ class Requests:
         self._withdrawals = Withdrawals(bus, self.accounts)
         self._offers = Offers(bus, settings, self._drain, self._withdrawals)
         self._payloads = Payloads(bus)
+        self._heritage = Heritage(bus, self._withdrawals)
         self._migrations = Migrations(bus, self._own, self._offers, self._payloads)
         self._missing = Missing(bus, self._own, self._migrations.bury)
         self._inbox = Inbox(
@@ -104,10 +106,19 @@ class Requests:
         message = "Too many requests at once for this server."
         return ApiError(429, message, code="busy", retry_after_s=retry_after_s)
 
-    async def dispatch(self, request: InFlight, task: Task) -> None:
-        """Give the task to an instance that takes it at once, or leave it in the queue; raises `ApiError`."""
+    async def dispatch(
+        self, request: InFlight, task: Task, earlier: Sequence[tuple[ApiId, RequestId]] = ()
+    ) -> None:
+        """Give the task to an instance that takes it at once, or leave it in the queue; raises `ApiError`.
+
+        `earlier`: who has worked on the answer before, under which request; it goes on from there.
+        """
         request.account.dispatched(task)
         request.task = msgspec.structs.replace(task, trace=self.accounts.spans.begin(request.account))
+        if earlier:
+            await self._heritage.claim(request, earlier)
+            if request.over:
+                return
         await self._payloads.lay_out(request)
         await self._offers.dispatch(request)
         self._migrations.judge_placed(request)
@@ -120,11 +131,14 @@ class Requests:
 
     async def _cancelled(self, order: Cancel) -> Done | None:
         """Somebody does not want a request any more; orders for one attempt or sequence are to its runner alone."""
-        request = self._own.get(order.request)
-        if request is None or order.attempt or order.index is not None:
+        if order.attempt or order.index is not None:
             return None
-        request.fail(cancelled())
-        return Done()
+        named = [request] if (request := self._own.get(order.request)) else []
+        if order.whole:
+            named = [each for each in self._own.values() if each.answer == order.request]
+        for request in named:
+            request.fail(cancelled())
+        return Done() if named else None
 
     def _close(self, request: InFlight) -> None:
         """Never waits: it runs while a client's task is being cancelled too."""

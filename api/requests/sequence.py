@@ -57,6 +57,12 @@ class Sequence:
         self.received += count - known
         return count - known
 
+    def rewind(self, received: int) -> None:
+        """Forget what is beyond, while nobody has seen it: another attempt went on from there."""
+        if received < self.received:
+            del self._ids[4 * received :], self._logprobs[received:]
+            self.received, self.reason = received, None
+
     def stop(self) -> None:
         self.stopped = True
         self._logprobs.clear()

@@ -1,6 +1,6 @@
 """Ids to what a client is shown: text, cut at stop strings, read for thoughts and calls, log-probabilities beside it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from api.errors import ApiError
@@ -34,6 +34,8 @@ class Answer:
         self._stops = StopStrings(stops) if stops else None
         self._alignment = Alignment() if aligned else None
         self._one_call = one_call
+        self._calling = False
+        """The only call has begun."""
         self._shown: list[Shown] = []
 
     @property
@@ -88,10 +90,17 @@ class Answer:
             self.stopped = True
         elif last:
             events += reader.end()
-        return [event for event in events if not self._unwanted(event)]
+        return list(self._wanted(events)) if self._one_call else events
 
-    def _unwanted(self, event: AnswerEvent) -> bool:
-        return self._one_call and isinstance(event, CallBegan | CallArguments) and event.index > 0
+    def _wanted(self, events: list[AnswerEvent]) -> Iterator[AnswerEvent]:
+        """The only call is the end, however much came at once with it."""
+        for event in events:
+            if isinstance(event, CallBegan | CallArguments):
+                self._calling = True
+                if event.index == 0:
+                    yield event
+            elif not self._calling:
+                yield event
 
     def finish(self, reason: FinishReason) -> Finish:
         """Why it ended, in OpenAI's words."""

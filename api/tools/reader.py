@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from enum import Enum, auto
-from random import SystemRandom
+from random import Random, SystemRandom
 from string import ascii_letters, digits
 
 from api.reading.events import AnswerEvent, CallArguments, CallBegan, Said
@@ -185,9 +185,15 @@ class ToolReader:
         return events
 
 
-def new_call_id(written: ToolFormat) -> str:
+def call_ids(written: ToolFormat, name: str) -> Callable[[], str]:
+    """One after the other for the calls of the answer `name`; another actor that reads it makes the same."""
+    random = Random(name)  # they only tell calls apart
+    return lambda: new_call_id(written, random)
+
+
+def new_call_id(written: ToolFormat, random: Random = _RANDOM) -> str:
     """As OpenAI's look, or as Mistral's templates want them."""
-    letters = "".join(_RANDOM.choices(ascii_letters + digits, k=written.id_chars))
+    letters = "".join(random.choices(ascii_letters + digits, k=written.id_chars))
     return letters if written.id_chars < 16 else f"call_{letters}"
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from io import BytesIO
@@ -258,6 +259,19 @@ async def staged(bus: Bus, tracing: Tracing | None = None, /, **settings: object
         await asyncio.wait((running,))
 
 
+@asynccontextmanager
+async def api_beside(bus: Bus) -> AsyncGenerator[httpx.AsyncClient]:
+    """A second API on the same cluster."""
+    api = Api(bus, NodeId("n2"), ApiSettings(port=0))
+    url = api.bind()
+    running = asyncio.create_task(api.run())
+    await api.serving.wait()
+    async with httpx.AsyncClient(base_url=url, timeout=20) as client:
+        yield client
+    running.cancel()
+    await asyncio.wait((running,))
+
+
 def chat(text: str = "hello", **more: object) -> dict[str, object]:
     body: dict[str, object] = {"model": MODEL, "messages": [{"role": "user", "content": text}]}
     return body | more
@@ -265,7 +279,8 @@ def chat(text: str = "hello", **more: object) -> dict[str, object]:
 
 def events_of(body: str) -> list[str]:
     """The data of each event, and comments as they are."""
-    return [block.removeprefix("data: ") for block in body.split("\n\n") if block]
+    blocks = [re.sub(r"\Aid: .*\n(?=data: )", "", block) for block in body.split("\n\n") if block]
+    return [block.removeprefix("data: ") for block in blocks]
 
 
 def request_of(response: httpx.Response) -> RequestId:

@@ -3,17 +3,12 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
-import httpx
 import pytest
 
-from api.server import Api
-from api.settings import ApiSettings
 from bus.bus import Bus
-from schemas.ids import NodeId
 from schemas.task import Task
-from tests.api.stage import MODEL, Actor, Stage, chat, ids_of, says, staged
+from tests.api.stage import MODEL, Actor, Stage, api_beside, chat, ids_of, says, staged
 from tests.conftest import ConnectBus
 
 PATH = "/v1/chat/completions"
@@ -32,19 +27,6 @@ async def speaks_until_cancelled(actor: Actor, task: Task) -> None:
     while (await actor.cancelled.get()).request != task.request:
         pass
     await actor.end(task, len(ids_of("hello")), "cancelled")
-
-
-@asynccontextmanager
-async def api_beside(bus: Bus) -> AsyncIterator[httpx.AsyncClient]:
-    """A second API on the same cluster."""
-    api = Api(bus, NodeId("n2"), ApiSettings(port=0))
-    url = api.bind()
-    running = asyncio.create_task(api.run())
-    await api.serving.wait()
-    async with httpx.AsyncClient(base_url=url, timeout=20) as client:
-        yield client
-    running.cancel()
-    await asyncio.wait((running,))
 
 
 async def test_a_stream_is_told(stage: Stage) -> None:
