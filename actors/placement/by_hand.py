@@ -6,7 +6,7 @@ from actors.placement.costs import Stage
 from actors.placement.pipeline import in_order
 from actors.placement.promises import parts, pipeline_plan, short, tensor_plan
 from actors.placement.question import Found, Question
-from actors.placement.tensor import divides
+from actors.placement.tensor import sizes
 from actors.placement.topology import Machine, Topology
 from schemas.instance import Split
 from schemas.plan import RefusedPlan
@@ -24,7 +24,7 @@ def try_by_hand(question: Question, split: Split) -> Found:
         return
     machines = [known[share.node] for share in spec.split]
     if split == "tensor":
-        if not divides(shape, len(machines)):
+        if len(machines) not in sizes(shape, len(machines)):
             yield RefusedPlan(
                 split=split,
                 reason=f"{len(machines)} ranks do not divide {shape.heads} and {shape.kv_heads} heads",

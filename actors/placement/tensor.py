@@ -7,6 +7,7 @@ from math import comb
 from actors.placement.costs import Step, all_sum_s, member_s
 from actors.placement.shape import Shape
 from actors.placement.topology import Machine, Topology
+from schemas.split import tensor_fits
 
 ALL = 200
 """So many groups are tried one by one."""
@@ -19,11 +20,9 @@ Cost = Callable[[Group], float]
 
 def sizes(shape: Shape, most: int) -> list[int]:
     """Numbers of ranks, two and more, that divide heads and heads of keys and values."""
-    return [ranks for ranks in range(2, most + 1) if divides(shape, ranks)]
-
-
-def divides(shape: Shape, ranks: int) -> bool:
-    return bool(shape.heads and shape.kv_heads) and shape.heads % ranks == 0 == shape.kv_heads % ranks
+    if not (shape.heads and shape.kv_heads):
+        return []
+    return [ranks for ranks in range(2, most + 1) if tensor_fits(shape.heads, shape.kv_heads, ranks)]
 
 
 def tensor_group(shape: Shape, topology: Topology, ranks: int, step: Step) -> Group | None:

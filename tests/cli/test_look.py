@@ -12,6 +12,7 @@ import pytest
 
 from bus.bus import Bus
 from bus.server import Server
+from schemas.commands import PreviewModel
 from schemas.events import (
     InstancePlaced,
     LeaderElected,
@@ -24,6 +25,7 @@ from schemas.ids import InstanceId, ModelId, NodeId
 from schemas.instance import Shard
 from schemas.model import ModelCard, ModelSpec
 from schemas.node import Beat
+from schemas.plan import Burden, Plan, Previews, RefusedPlan
 from tests.cli.command import HERE, Ran, actors, environment
 from tests.facts import joined
 
@@ -90,6 +92,28 @@ async def test_models_say_how_far_they_are_and_what_they_are(look: Look) -> None
     told = (await look("models")).out
     assert "1.2M" in told
     assert "4.8 MiB" in told
+
+
+async def test_a_preview_shows_plans_and_what_is_refused(look: Look, cluster: Bus) -> None:
+    parts = (
+        Burden(
+            node=NodeId("n1"), layers=(0, 10), memory_bytes=3 * 2**30, free_bytes=4 * 2**30, fetch_bytes=2**30
+        ),
+        Burden(node=NodeId("n2"), layers=(10, 24), memory_bytes=2**30, free_bytes=2**30),
+    )
+    plan = Plan(split="pipeline", parts=parts, tokens_s=12.5, full_tokens_s=100.0, ttft_s=0.5)
+    refused = RefusedPlan(split="whole", reason="it is too large", nodes=(NodeId("n2"),), missing_bytes=2**20)
+
+    async def master(question: PreviewModel) -> Previews:
+        return Previews(model=question.model, plans=(plan,), refused=(refused,))
+
+    async with cluster.serving(cluster.subjects.master, PreviewModel, master):
+        told = (await look("preview", "guide")).out
+        found = (await look("preview", "guide", "--json")).json
+    assert "hera: 0-9, 3.0 GiB of 4.0 GiB, zeus: 10-23, 1.0 GiB of 1.0 GiB" in told
+    assert "12.5" in told
+    assert "not whole on zeus: it is too large (1.0 MiB are missing)" in told
+    assert (found["plans"][0]["tokens_s"], found["refused"][0]["missing_bytes"]) == (12.5, 2**20)
 
 
 async def test_nodes_show_the_load_that_they_tell(look: Look, cluster: Bus) -> None:
