@@ -9,6 +9,7 @@ from bus.backlog import Depths
 from bus.bus import Bus
 from bus.signs import Signs
 from schemas.node import Beat, Pulse
+from schemas.state import Download
 from schemas.task import LANES
 
 INSTANCE = ["model", "node", "instance_id"]
@@ -33,6 +34,13 @@ BEAT: list[tuple[str, str, Callable[[Beat], float]]] = [
     ("node_tokens_per_second", "Tokens of its runners' answers.", lambda beat: beat.tokens_s),
 ]
 
+DOWNLOAD: list[tuple[str, str, Callable[[Download], int]]] = [
+    ("here", "Bytes of a model's files that are on a node's disk.", lambda download: download.bytes_done),
+    ("wanted", "Bytes of a model's files that the node needs.", lambda download: download.bytes_total),
+    ("outside", "Bytes of them that came from outside.", lambda download: download.bytes_outside),
+    ("peers", "Bytes of them that came from other nodes.", lambda download: download.bytes_peers),
+]
+
 
 def cluster_metrics(bus: Bus, signs: Signs, waiting: Depths) -> Iterator[Metric]:
     """The bus, the queue, the runners, the nodes."""
@@ -42,6 +50,7 @@ def cluster_metrics(bus: Bus, signs: Signs, waiting: Depths) -> Iterator[Metric]
     )
     yield _queue(waiting)
     yield _instances(bus)
+    yield from _downloads(bus)
     yield from _runners(bus, signs)
     yield from _nodes(signs)
 
@@ -62,6 +71,16 @@ def _instances(bus: Bus) -> Metric:
     for (model, status), count in found.items():
         family.add_metric([model, status], count)
     return family
+
+
+def _downloads(bus: Bus) -> Iterator[Metric]:
+    """From what each node has said of each model last."""
+    for name, what, value in DOWNLOAD:
+        labels = ["model", "node", "status"]
+        family = GaugeMetricFamily(f"troupe_download_{name}_bytes", what, labels=labels)
+        for each in bus.view.state.downloads.values():
+            family.add_metric([each.model, each.node, each.status], value(each))
+        yield family
 
 
 def _runners(bus: Bus, signs: Signs) -> Iterator[Metric]:

@@ -17,6 +17,8 @@ HERE = NodeId("n1")
         ("builtin:guide", "guide", "builtin:guide"),
         ("org/model", "org/model", "hf:org/model"),
         ("org/model-4bit@v1.0", "org/model-4bit", "hf:org/model-4bit@v1.0"),
+        ("s3://models/org/llama/", "llama", "s3://models/org/llama"),
+        ("https://host/models/llama", "llama", "https://host/models/llama"),
         ("hf:org/model@refs/pr/1", "org/model", "hf:org/model@refs/pr/1"),
     ],
 )

@@ -10,6 +10,7 @@ from prometheus_client.openmetrics import parser as openmetrics
 
 from bus.bus import Bus
 from bus.server import Server
+from schemas.events import DownloadReported
 from schemas.ids import InstanceId
 from schemas.node import Beat, Pulse
 from tests.api.scrape import until, value
@@ -104,6 +105,25 @@ async def test_what_runners_and_nodes_say_is_shown(stage: Stage) -> None:
     assert await value(stage, "troupe_node_cpu_ratio", node=NODE) == 0.25
     assert await value(stage, "troupe_instances", model=MODEL, status="ready") == 1
     assert await value(stage, "troupe_process_resident_memory_bytes") > 1e6
+
+
+async def test_downloads_say_how_far_they_are_and_where_from(stage: Stage) -> None:
+    await stage.bus.log.record(
+        DownloadReported(
+            node=NODE,
+            model=MODEL,
+            source="hf:x",
+            status="downloading",
+            bytes_done=30,
+            bytes_total=90,
+            bytes_outside=10,
+            bytes_peers=20,
+        )
+    )
+    labels = {"model": MODEL, "node": NODE, "status": "downloading"}
+    await until(stage, "troupe_download_here_bytes", 30, **labels)
+    for name, wanted in (("wanted", 90), ("outside", 10), ("peers", 20)):
+        assert await value(stage, f"troupe_download_{name}_bytes", **labels) == wanted
 
 
 async def test_openmetrics_for_who_asks_for_it(stage: Stage) -> None:
