@@ -115,8 +115,8 @@ def check_asked(asked: Asked, limit: int | None) -> None:
         require_neutral(asked.stream_options, NEUTRAL_OPTION, "stream_options.")
         if not asked.stream:
             raise bad_request("'stream_options' is only allowed when 'stream' is true.", "stream_options")
-    if asked.truncation == "rolling":
-        raise unbuilt_truncation("the model's cache does not roll on past its context")
+    if asked.truncation == "rolling" and asked.use_beam_search:
+        raise unbuilt_truncation("a beam search ends with the context")
     if limit is not None and (asked.min_tokens or 0) > limit:
         raise bad_request(
             f"'min_tokens' is {asked.min_tokens}: more than the most that the answer may have, {limit}.",

@@ -80,7 +80,9 @@ class Answer:
         )
 
     def note_cached(self, tokens: int) -> None:
-        """So many of its first tokens were known."""
+        """So many of its first tokens were known, before the first that was made."""
+        if self._prefilled:
+            return
         self.cached = max(self.cached, min(tokens, self.prompt))
 
     def note_prefilled(self) -> None:

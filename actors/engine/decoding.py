@@ -132,6 +132,16 @@ class Decoding:
             self._rows = [self._rows[seat] for seat in kept]
             self._sampler, self._soiled = None, False
 
+    def release(self) -> list[Row]:
+        """Rows that are full leave."""
+        full = [row for row in self.rows if row.full and not row.over]
+        for row in full:
+            seat = self._rows.index(row)
+            self._rows[seat] = None
+            self._batch.leave(seat)
+            self._sampler = None
+        return full
+
     def _keep(self, row: Row, seat: int) -> None:
         """Its conversation, for the next turn; of several answers to one prompt the first."""
         if self._prefixes is None or not self._prefixes.max_bytes or row.answer.failed or row.index:
@@ -193,7 +203,7 @@ class Decoding:
         drawn, self._drawn = self._drawn, None
         assert drawn is not None
         must_see = bool(self._searches) or any(
-            row is None or row.over or row.constraint for row in self._rows
+            row is None or row.over or row.constraint or row.fills for row in self._rows
         )
         if go_on and not must_see:
             self._draw(mx.minimum(drawn.tokens, self._vocabulary - 1))

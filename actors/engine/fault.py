@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from itertools import chain
 
-from schemas.task import Beams, Sampling, Task
+from schemas.task import Beams, Sampling, Task, rolling_room
 
 MAX_LOGPROBS = 100
 
@@ -42,11 +42,20 @@ def _wrong_counts(task: Task, prompt: list[int], context: int | None, slots: int
         yield f"max_tokens is {task.max_tokens}, and must be at least 1"
     if not 0 <= task.min_tokens <= max(task.max_tokens, 0):
         yield f"min_tokens is {task.min_tokens}, and must be between 0 and max_tokens, which is {task.max_tokens}"
-    if context is not None and len(prompt) + task.max_tokens > context:
+    if task.rolling:
+        yield from _wrong_rolling(task, len(prompt), context)
+    elif context is not None and len(prompt) + task.max_tokens > context:
         yield (
             f"{len(prompt)} tokens of prompt and {task.max_tokens} of answer are more than the context "
             f"of {context} tokens"
         )
+
+
+def _wrong_rolling(task: Task, prompt: int, context: int | None) -> Iterator[str]:
+    if task.grammar is not None or task.beams is not None:
+        yield "an answer cannot go on past the context under a grammar, or in a beam search"
+    if context is not None and context - prompt < rolling_room(context):
+        yield f"{prompt} tokens of prompt leave less than a quarter of the context of {context} tokens"
 
 
 def _wrong_beams(task: Task, beams: Beams, slots: int) -> Iterator[str]:

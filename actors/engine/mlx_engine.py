@@ -32,6 +32,7 @@ from actors.engine.port import EngineLoadError, Gauges, Origin, PrefixChanges, R
 from actors.engine.prefill import Prefill
 from actors.engine.prefix_cache import PrefixCache
 from actors.engine.ring import RingBatch
+from actors.engine.rolling import RollingRow
 from actors.engine.row import Row, rows_of
 from actors.engine.speculation import Speculation, SpeculationFailed
 from actors.engine.suspects import Suspects
@@ -228,6 +229,9 @@ class MlxEngine:
         joining, read = self._prefill.step(turn.budget)
         chunks += read
         chunks += self._decode(joining)
+        for row in self._decoding.release():
+            row.roll()
+            self._prefill.add([row])
         self._answers = [answer for answer in self._answers if not answer.over]
         self._steps += 1
         if self._steps % CLEAR_EVERY == 0:
@@ -287,6 +291,12 @@ class MlxEngine:
     def _rows(self, waiting: Waiting) -> list[Row]:
         """A row for each sequence that is not complete; a search begins with one, and from the prompt each time."""
         answer, beams = waiting.answer, waiting.answer.task.beams
+        if beams is None and self._context and answer.task.rolling:
+            made = waiting.made or [[]] * answer.task.n
+            return [
+                RollingRow(answer, index, waiting.prompt, made[index], self._context)
+                for index in sorted(answer.open)
+            ]
         if beams is None:
             return rows_of(answer, waiting.prompt, waiting.made)
         if beams.stops:

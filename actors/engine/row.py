@@ -64,6 +64,19 @@ class Row:
         return self._max_tokens - self.position
 
     @property
+    def fills(self) -> bool:
+        """Its next token is the last that there is room for."""
+        return False
+
+    @property
+    def full(self) -> bool:
+        """It is to `roll`, and to be read anew."""
+        return False
+
+    def roll(self) -> None:
+        """Make room."""
+
+    @property
     def root(self) -> "Row":
         """What begins again when a step has failed."""
         return self

@@ -65,6 +65,8 @@ class Speculation:
         """Searches have no draws; a grammar tells what may come next one token at a time."""
         if row.over or isinstance(row, Beam) or row.constraint is not None or not row.answer.task.speculate:
             return False
+        if row.answer.task.rolling:  # the draft has read what goes out of view
+            return False
         fits = self._context is None or len(row.ids) + self._most < self._context
         return fits and row.remaining > 1
 

@@ -26,8 +26,8 @@ def read_completion(body: bytes) -> CompletionRequest:
     asked = decode(body, _DECODER)
     require_neutral(asked, NEUTRAL_COMPLETION, "")
     check_asked(asked, asked.max_tokens or DEFAULT_MAX_TOKENS)
-    if asked.truncation != "disabled":
-        raise unbuilt_truncation("a prompt has no turns that could be left out", '"disabled"')
+    if asked.truncation == "auto":
+        raise unbuilt_truncation("a prompt has no turns that could be left out", '"disabled" or "rolling"')
     if asked.echo and asked.logprobs is not None:
         raise bad_request(
             "'logprobs' is not supported together with 'echo': the log-probabilities of a prompt's tokens "

@@ -12,7 +12,7 @@ from api.catalogue import Described
 from api.errors import ApiError, bad_request, unavailable
 from api.reading.manner import Calling, Reading, reading
 from api.text.artifacts import ArtifactDamaged, Artifacts
-from api.text.room import check_bias, check_ids, room, sampling_within
+from api.text.room import check_bias, check_ids, check_rolling, rolls, room, sampling_within
 from api.text.template import TemplateRefused, VariableRefused
 from api.text.tokenizer import ChatTokenizer, Rendered
 from api.text.truncation import shorten
@@ -189,6 +189,9 @@ class Prompts:
         check_ids(model, ids, name)
         check_bias(model, wish)
         max_tokens = room(model, ids, wish, name, left_out)
+        rolling = rolls(model, ids, wish)
+        if rolling:
+            check_rolling(wish)
         return Task(
             request=request,
             attempt=1,
@@ -202,6 +205,7 @@ class Prompts:
             n=wish.n,
             grammar=wish.grammar,
             beams=wish.beams,
+            rolling=rolling,
             speculate=wish.speculate,
             logprobs=min(wish.logprobs, model.card.vocabulary),
             lane=wish.lane,

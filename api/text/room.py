@@ -5,7 +5,7 @@ import msgspec
 from api.catalogue import Described
 from api.errors import ApiError, bad_request
 from api.wish import Wish
-from schemas.task import Sampling
+from schemas.task import Sampling, rolling_room
 
 
 def check_ids(model: Described, ids: list[int], name: str) -> None:
@@ -47,10 +47,25 @@ def sampling_within(model: Described, sampling: Sampling) -> Sampling:
     return msgspec.structs.replace(sampling, top_k=0)
 
 
+def rolls(model: Described, ids: list[int], wish: Wish) -> bool:
+    """Whether the answer may go on past the context, and has to."""
+    return wish.truncation == "rolling" and len(ids) + (wish.limit or 0) > model.context
+
+
+def check_rolling(wish: Wish) -> None:
+    """Raises `ApiError` when what is to be kept to would go out of view."""
+    if wish.grammar is not None:
+        name = "provider_extensions.truncation"
+        what = f"'{name}' cannot be 'rolling' when the answer keeps to a grammar ('{wish.grammar_name}')"
+        raise bad_request(f"{what}, and is longer than the context. Lower max_tokens.", name)
+
+
 def room(model: Described, ids: list[int], wish: Wish, name: str, left_out: int = 0) -> int:
     """Most tokens of the answer: what was asked for, or the rest of the context; raises `ApiError`."""
     limit, rest = wish.limit, model.context - len(ids)
     least = limit or max(1, wish.min_tokens)
+    if rolls(model, ids, wish):
+        least = min(least, rolling_room(model.context))
     if rest >= least:
         return limit or rest
     asked = f" and {least} for the answer" if limit or wish.min_tokens else ""

@@ -18,6 +18,7 @@ from tests.engine.running import ORIGIN, PROMPT, R1, a_task, finish, ids, reason
 from tests.models import tokenizer
 
 PIECES = {at: piece for piece, at in tokenizer(1024)["model"]["vocab"].items()}  # type: ignore[index]
+SLOW = pytest.mark.slow
 MANY_ENDS = tuple(range(100))
 """So many end tokens that a random model comes upon some."""
 SEARCHES: list[dict[str, Any]] = [
@@ -68,7 +69,13 @@ def expected(engine: Any, prompt: list[int] | None = None, **values: Any) -> lis
 
 @pytest.fixture(
     scope="module",
-    params=["llama", "ahead", pytest.param("qwen3", marks=pytest.mark.slow), "gemma3_text", "qwen3_next"],
+    params=[
+        "llama",
+        "ahead",
+        "gemma3_text",
+        pytest.param("qwen3", marks=SLOW),
+        pytest.param("qwen3_next", marks=SLOW),
+    ],
 )
 def any_engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Engine:
     """`ahead`: as on a GPU, with mlx-lm's batch caches, a token ahead."""

@@ -334,7 +334,7 @@ def test_other_parts_are_refused_by_path(kind: str) -> None:
         ({"logprobs": 2}, "logprobs"),
         ({"service_tier": "scale"}, "service_tier"),
         ({"provider_extensions": {"timing": True}}, "provider_extensions.timing"),
-        ({"provider_extensions": {"truncation": "rolling"}}, "provider_extensions.truncation"),
+        ({"provider_extensions": {"truncation": "middle"}}, "provider_extensions.truncation"),
         ({"response_format": {"type": "xml"}}, "response_format.type"),
         ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
         (

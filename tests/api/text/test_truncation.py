@@ -102,10 +102,9 @@ def test_room_is_left_for_an_answer() -> None:
 
 def test_what_does_not_suit_is_refused_by_name() -> None:
     for read, wrong in (
-        (read_chat, body(provider_extensions={"truncation": "rolling"})),
+        (read_chat, body(provider_extensions={"truncation": "rolling"}, use_beam_search=True)),
         (read_chat, body(provider_extensions={"truncation": "middle"})),
         (read_completion, completion(**AUTO)),
-        (read_completion, completion(provider_extensions={"truncation": "rolling"})),
     ):
         with pytest.raises(ApiError) as caught:
             read(wrong)
@@ -117,6 +116,8 @@ def test_what_does_not_suit_is_refused_by_name() -> None:
 
 
 # At the door
+
+ROLLING = {"provider_extensions": {"truncation": "rolling"}}
 
 
 @pytest.fixture
@@ -179,3 +180,21 @@ async def test_a_last_turn_that_does_not_fit_is_refused_with_both_numbers(stage:
     assert str(CONTEXT) in error["message"]
     assert "(7 messages are left out already)" in error["message"]
     assert len(ids_of("word " * CONTEXT)) > CONTEXT
+
+
+async def test_an_answer_may_go_on_past_the_context_where_its_prompt_leaves_room(stage: Stage) -> None:
+    async with stage.actor(says("this")) as actor:
+        for tokens in (CONTEXT * 3, 20, None):
+            more = ROLLING if tokens is None else {"max_tokens": tokens, **ROLLING}
+            answer = await stage.http.post("/v1/chat/completions", json=chat(**more))
+            assert answer.status_code == 200
+        long = {"max_tokens": CONTEXT, "messages": talk(9, 85), **ROLLING}
+        refused = (await stage.http.post("/v1/chat/completions", json=chat(**long))).json()["error"]
+        kept = {"max_tokens": CONTEXT, "guided_regex": "a+", **ROLLING}
+        wrong = (await stage.http.post("/v1/chat/completions", json=chat(**kept))).json()["error"]
+    asked, short, rest = actor.tasks
+    assert (asked.rolling, asked.max_tokens) == (True, CONTEXT * 3)
+    assert (short.rolling, short.max_tokens) == (False, 20)
+    assert not rest.rolling and rest.max_tokens < CONTEXT
+    assert refused["code"] == "context_length_exceeded" and "250 for the answer" in refused["message"]
+    assert wrong["param"] == "provider_extensions.truncation" and "guided_regex" in wrong["message"]
