@@ -16,7 +16,8 @@ from bus.authority import new_token
 from bus.discovery import Neighbours, NoNetwork, Notice
 from bus.errors import BusAway
 from bus.server import Server
-from bus.server_file import Peers
+from bus.server_file import Peers, Routes
+from schemas.ids import NodeId
 
 log = structlog.get_logger()
 
@@ -58,12 +59,28 @@ async def open_bus(settings: Settings, folder: DataFolder, stack: AsyncExitStack
     if settings.discover and neighbours is not None and (found := await neighbours.find()) is not None:
         await neighbours.close()
         return await _neighbours_bus(found, folder.join_token(settings.join_token))
-    token = folder.join_token(settings.join_token) or folder.join_token(new_token())
-    peers = Peers(token=token, addresses=own_addresses())
+    peers = Peers(
+        token=_token(settings, folder), addresses=own_addresses(), routes=_routes(settings, folder.node_id())
+    )
     access = await _own(Server(folder.nats, settings.nats_host, settings.nats_port, peers), stack)
     if neighbours is not None and access.server is not None:
         await neighbours.say("bus", access.server.port)
     return access
+
+
+def _token(settings: Settings, folder: DataFolder) -> str:
+    token = folder.join_token(settings.join_token)
+    if not token and settings.bus_peers:
+        raise TokenMissing("servers that are one bus know one token: give each node the same --join-token")
+    return token or folder.join_token(new_token())
+
+
+def _routes(settings: Settings, node: NodeId) -> Routes | None:
+    if not settings.bus_peers:
+        return None
+    return Routes(
+        name=f"troupe-{node}", cluster=settings.cluster, port=settings.route_port, servers=settings.bus_peers
+    )
 
 
 async def _own(server: Server, stack: AsyncExitStack) -> BusAccess:

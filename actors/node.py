@@ -39,6 +39,7 @@ from api.server import AddressUnusable, Api
 from api.settings import ApiSettings
 from bus.bus import Bus
 from bus.lease import Holder, Lease
+from bus.streams import StreamLimits
 from bus.tracing import Tracing, TracingUnusable
 from schemas.events import NodeJoined
 from schemas.ids import InstanceId, NodeId
@@ -48,6 +49,9 @@ log = structlog.get_logger()
 
 BUILTIN = {"guide": Path(__file__).parent / "engine" / "guide" / "model"}
 """Models that come with the program, by name."""
+CONNECT_S = 10.0
+QUORUM_S = 300.0
+"""How long the first of several servers waits for the others."""
 OnReady = Callable[[NodeInfo], None]
 
 
@@ -100,6 +104,8 @@ class Node:
             folder.node_id(),
             lease_ttl_s=settings.lease_ttl_s,
             joins=access.server is None and bool(access.join_url),
+            limits=StreamLimits(replicas=3) if settings.bus_peers else None,
+            deadline_s=QUORUM_S if settings.bus_peers else CONNECT_S,
         )
         stack.push_async_callback(bus.close)
         node = cls(settings, folder, access, bus, await measuring)

@@ -13,7 +13,7 @@ from schemas.nearest import nearest
 PREFIX = "TROUPE_"
 ABOUT_THE_COMMAND = ("config", "debug")
 """Variables that are no settings: the file to read, tracebacks."""
-LISTS = ("models",)
+LISTS = ("models", "bus_peers")
 """Settings that a variable holds with commas between the parts."""
 _SERVICE_LINK = re.compile(r"TROUPE_(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP)(_\w+)?)?)")
 

@@ -24,6 +24,7 @@ Port = Annotated[int, Meta(ge=0, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=7 * 86_400)]
 _URL = re.compile(r"(nats|tls|ws|wss)://[^\s/]+")
 _JOIN_URL = re.compile(rf"(nats|tls)://{TOKEN.pattern}@[^\s/@?]+/?")
+_PEER = re.compile(r"[^\s:/@]+:\d{1,5}")
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -46,6 +47,10 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Do not tell the local network that peers are accepted."""
     join: str = ""
     """`tls://TOKEN@host:4222`: the server of a node that accepts peers."""
+    bus_peers: tuple[str, ...] = ()
+    """The machines whose servers are one bus, this one included: `host` or `host:port`, three of them."""
+    route_port: Port = 6222
+    """Where this node's server listens for the other servers of its bus."""
     join_token: str = ""
     """What peers must know; empty: what the data folder holds, or a new one."""
     tls_ca: str = ""
@@ -120,7 +125,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     @property
     def accepts_peers(self) -> bool:
         """Whether other machines may come in over this node's own server, if it comes to have one."""
-        return self.accept_peers or self.discover
+        return self.accept_peers or self.discover or bool(self.bus_peers)
 
     @property
     def roles(self) -> tuple[Role, ...]:
@@ -219,12 +224,17 @@ def _completed(settings: Settings, folder: Path) -> Settings:
         name=settings.name or platform.node().split(".")[0] or "node",
         nats=nats,
         nats_host="0.0.0.0" if opened else settings.nats_host,  # noqa: S104  # asked for by accept_peers
+        bus_peers=tuple(_with_port(peer) for peer in settings.bus_peers),
         join=_with_token(settings.join, settings.join_token),
         tls_ca=_absolute(settings.tls_ca, folder),
         tls_cert=_absolute(settings.tls_cert, folder),
         tls_key=_absolute(settings.tls_key, folder),
         data_dir=folder / settings.data_dir.expanduser(),
     )
+
+
+def _with_port(peer: str) -> str:
+    return peer if ":" in peer else f"{peer}:{Settings().route_port}"
 
 
 def _with_token(join: str, token: str) -> str:
@@ -248,6 +258,7 @@ def _problems(settings: Settings) -> Iterator[str]:
     if settings.nats and not _URL.fullmatch(settings.nats):
         yield f"{settings.nats!r} is no address of a NATS server; one looks like nats://host:4222"
     yield from _problems_of_joining(settings)
+    yield from _problems_of_tls(settings)
     if settings.otlp_endpoint and not re.fullmatch(r"https?://[^\s/]+\S*", settings.otlp_endpoint):
         yield f"{settings.otlp_endpoint!r} is no address of a collector; one looks like http://host:4318"
     if settings.api_only and settings.no_api:
@@ -257,12 +268,18 @@ def _problems(settings: Settings) -> Iterator[str]:
 
 
 def _problems_of_joining(settings: Settings) -> Iterator[str]:
-    for name in ("join", "accept_peers", "discover"):
+    for name in ("join", "accept_peers", "discover", "bus_peers"):
         if settings.nats and getattr(settings, name):
             yield f"nats and {name} together: somebody else's server, or the cluster's own; give one of them"
-    for name in ("accept_peers", "discover"):
+    for name in ("accept_peers", "discover", "bus_peers"):
         if settings.join and getattr(settings, name):
             yield f"join and {name} together: a node that joins has no server of its own; give one of them"
+    if settings.bus_peers and (
+        len(set(settings.bus_peers)) != 3 or not all(map(_PEER.fullmatch, settings.bus_peers))
+    ):
+        yield "bus_peers names three machines, this one included: host or host:port, as HERA,ZEUS,ARES"
+    if settings.bus_peers and settings.discover:
+        yield "bus_peers and discover together: the three are known; give one of them"
     if settings.discover and settings.no_announce:
         yield "discover and no_announce together: nodes that look for each other are seen; give one of them"
     if settings.join and not _JOIN_URL.fullmatch(settings.join):
@@ -271,6 +288,9 @@ def _problems_of_joining(settings: Settings) -> Iterator[str]:
         yield "join_token cannot be used: a token is 16 to 128 letters, digits, '-' and '_'"
     if settings.nats_host not in _LOOPBACK and not settings.accepts_peers:
         yield f"nats_host {settings.nats_host} would open this node's server to the network; say so with accept_peers"
+
+
+def _problems_of_tls(settings: Settings) -> Iterator[str]:
     for name in ("tls_ca", "tls_cert", "tls_key"):
         if getattr(settings, name) and not settings.nats:
             yield f"{name} is for somebody else's server, and nats names none; the cluster's own make theirs"

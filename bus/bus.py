@@ -10,6 +10,7 @@ from msgspec import Struct
 from nats.aio.msg import Msg
 from nats.errors import ConnectionClosedError, OutboundBufferLimitError
 from nats.errors import Error as NatsError
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from bus.address import public
 from bus.audits import Audits
@@ -41,9 +42,17 @@ _offer_answer = msgspec.msgpack.Decoder[OfferAnswer](OfferAnswer).decode
 class Bus:
     """One connection to NATS, with everything that stands on it."""
 
-    def __init__(self, connection: Connection, cluster: str, node: NodeId, lease_ttl_s: float) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        cluster: str,
+        node: NodeId,
+        lease_ttl_s: float,
+        limits: StreamLimits | None = None,
+    ) -> None:
         names = Streams(cluster)
         self.connection = connection
+        self._limits = limits
         self.cluster = cluster
         self.node = node
         self.subjects = Subjects(cluster)
@@ -83,19 +92,19 @@ class Bus:
         try:
             if joins:
                 await require_cluster(connection, cluster)
-            await make_streams(connection.jetstream, cluster, limits)
+            await _until_made(connection, cluster, limits, deadline_s)
         except BusError:
             await connection.close()
             raise
         except (NatsError, TimeoutError) as failure:
             await connection.close()
             raise BusAway(f"the bus at {public(url)} went away while its streams were looked at") from failure
-        return cls(connection, cluster, node, lease_ttl_s)
+        return cls(connection, cluster, node, lease_ttl_s, limits)
 
     async def mend_streams(self) -> None:
         """Make what is missing: a stream in memory is lost with its server. Raises `BusAway`."""
         try:
-            await make_streams(self.connection.jetstream, self.cluster)
+            await make_streams(self.connection.jetstream, self.cluster, self._limits)
         except (NatsError, TimeoutError) as failure:
             raise BusAway("the bus went away while its streams were looked at") from failure
 
@@ -200,3 +209,17 @@ class Bus:
     async def close(self) -> None:
         await self.view.stop()
         await self.connection.close()
+
+
+async def _until_made(
+    connection: Connection, cluster: str, limits: StreamLimits | None, deadline_s: float
+) -> None:
+    """Make the streams, as soon as enough servers of the bus are there."""
+    async for attempt in AsyncRetrying(
+        retry=retry_if_exception_type(BusAway),
+        wait=wait_random_exponential(multiplier=0.1, max=1.0),
+        stop=stop_after_delay(deadline_s),
+        reraise=True,
+    ):
+        with attempt:
+            await make_streams(connection.jetstream, cluster, limits)

@@ -22,6 +22,7 @@ from nats.errors import (
 from nats.errors import Error as NatsError
 from nats.errors import TimeoutError as NatsTimeout
 from nats.js import JetStreamContext
+from nats.js.errors import APIError
 
 from bus.address import BadAddress, BusAddress, public
 from bus.errors import BusAway, BusError, NoAnswer, NobodyThere, TooLarge, UnusableServer
@@ -35,7 +36,9 @@ logging.getLogger("asyncio").addFilter(
 OLDEST_SERVER = (2, 12)
 MAX_PENDING_BYTES = 32 * 1024 * 1024
 """What may wait to be sent, while the bus is away too; bytes."""
-CLOSE_S = 1.0
+CLOSE_S = 0.5
+NO_QUORUM = (10008, 10009)
+"""JetStream's words for: the other servers are not there."""
 PING_S = 2
 """A server that leaves three pings unanswered is away: known within 6 s, sooner than a silent runner is ended."""
 
@@ -100,7 +103,7 @@ class Connection:
         except (TimeoutError, NoServersError, OSError, NatsError) as failure:
             await connection.close()
             raise BusAway(f"no NATS server answers at {public(url)}: {_said(failure)}") from failure
-        await connection._require_usable()
+        await connection._require_usable(deadline_s)
         return connection
 
     async def _connect(self) -> None:
@@ -129,7 +132,7 @@ class Connection:
                 await asyncio.sleep(0.1)
         self._begin_life()
 
-    async def _require_usable(self) -> None:
+    async def _require_usable(self, deadline_s: float) -> None:
         version = self.client.connected_server_version
         if (version.major, version.minor) < OLDEST_SERVER:
             await self.close()
@@ -138,13 +141,27 @@ class Connection:
                 f"Troupe needs {OLDEST_SERVER[0]}.{OLDEST_SERVER[1]} or later (message TTL, prioritised consumers)"
             )
         try:
-            await self.jetstream.account_info()
+            await self._until_quorum(deadline_s)
         except (NatsError, NatsTimeout) as failure:
             await self.close()
             raise UnusableServer(
                 f"the NATS server at {public(self.url)} has no JetStream: start it with `-js` "
                 f"or a `jetstream` block in its configuration ({_said(failure)})"
             ) from failure
+
+    async def _until_quorum(self, deadline_s: float) -> None:
+        """Several servers that are one bus carry nothing until more than half of them are there."""
+        began = time.monotonic()
+        while True:
+            try:
+                await self.jetstream.account_info()
+                return
+            except (APIError, NatsTimeout) as failure:
+                unavailable = isinstance(failure, NatsTimeout) or failure.err_code in NO_QUORUM
+                if not unavailable or time.monotonic() - began > deadline_s:
+                    raise
+                log.info("bus.waiting", url=public(self.url), reason=_said(failure))
+                await asyncio.sleep(0.5)
 
     @property
     def steady_s(self) -> float:

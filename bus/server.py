@@ -94,6 +94,7 @@ class Server:
         Raises `PortTaken`, or `UnusableServer` with the server's own words.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
+        self._require_shape()
         earlier = self._earlier()
         if earlier is not None and earlier.form not in ("", self._form()):
             log.info("server.reconfigured", pid=earlier.pid, port=earlier.port)
@@ -172,6 +173,18 @@ class Server:
         self._remember()
         log.info("server.started", pid=self._pid, port=self.port)
 
+    def _require_shape(self) -> None:
+        """What one server has stored is not seen by it as one of three, nor the other way round."""
+        shape = "one of several" if self._peers is not None and self._peers.routes is not None else "alone"
+        file, store = self._folder / "shape", self._folder / "store" / "jetstream"
+        before = file.read_text().strip() if file.exists() else "alone"
+        if store.exists() and before != shape:
+            raise UnusableServer(
+                f"{self._folder} holds the streams of a server that was {before}, which one that is {shape} does not "
+                "see: use another --data-dir, and carry the streams over (docs/joining.md, three servers)"
+            )
+        file.write_text(shape + "\n")
+
     def _require_port(self) -> None:
         if not self.port:
             return
@@ -187,7 +200,8 @@ class Server:
 
     def _spawn(self, binary: Path) -> psutil.Popen:
         if self._peers is not None:
-            names = ("localhost", "127.0.0.1", socket.gethostname(), *self._peers.addresses)
+            hosts = self._peers.routes.hosts if self._peers.routes is not None else ()
+            names = ("localhost", "127.0.0.1", socket.gethostname(), *self._peers.addresses, *hosts)
             authority(self._peers.token).write(self._folder / "tls", tuple(dict.fromkeys(names)))
         written = server_file(self._folder, self._host, self.port, self._peers)
         write_secret(self._folder / "nats.conf", written.encode())

@@ -21,6 +21,24 @@ class Peers(Struct, frozen=True, kw_only=True):
     token: str
     addresses: tuple[str, ...]
     """Where this machine is reached; the first one stands in the join line."""
+    routes: "Routes | None" = None
+    """The other servers of the same bus; None: this one is all of it."""
+
+
+class Routes(Struct, frozen=True, kw_only=True):
+    """That several servers are one bus, whose streams are kept by three of them."""
+
+    name: str
+    """This server's own, the same in all its lives: what it has promised the others goes by it."""
+    cluster: str
+    port: int
+    """Where it listens for the other servers."""
+    servers: tuple[str, ...]
+    """`host:port` of all of them, this one included."""
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        return tuple(server.rpartition(":")[0] for server in self.servers)
 
 
 def server_file(folder: Path, host: str, port: int, peers: Peers | None) -> str:
@@ -37,6 +55,9 @@ def server_file(folder: Path, host: str, port: int, peers: Peers | None) -> str:
         "logfile_max_num": 3,
         "write_deadline": "30s",
     }
+    if peers is not None and peers.routes is not None:
+        settings["server_name"] = peers.routes.name
+        settings["cluster"] = _cluster(folder, host, peers.token, peers.routes)
     if peers is not None:
         settings["authorization"] = {"token": peers.token}
         settings["tls"] = {**_files(folder), "handshake_first": True}
@@ -44,6 +65,17 @@ def server_file(folder: Path, host: str, port: int, peers: Peers | None) -> str:
     store = _quoted(str(folder / "store"))
     lines.append(f"jetstream {{ store_dir: {store}, sync_interval: 10s, max_file_store: {MAX_STORE_BYTES} }}")
     return "\n".join(lines) + "\n"
+
+
+def _cluster(folder: Path, host: str, token: str, routes: Routes) -> dict[str, Any]:
+    """Servers know each other as clients know them: by certificates that the token makes, and the token."""
+    return {
+        "name": routes.cluster,
+        "listen": f"{host}:{routes.port}",
+        "authorization": {"user": "troupe", "password": token},
+        "tls": {**_files(folder), "verify": True},
+        "routes": [f"tls://troupe:{token}@{server}" for server in routes.servers],
+    }
 
 
 def _files(folder: Path) -> dict[str, str]:

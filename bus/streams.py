@@ -10,14 +10,16 @@ from nats.js.api import (
     StorageType,
     StreamConfig,
 )
-from nats.js.errors import APIError, NotFoundError
+from nats.js.errors import APIError, NotFoundError, ServiceUnavailableError
 
-from bus.errors import UnusableServer
+from bus.errors import BusAway, UnusableServer
 from bus.subjects import Subjects
 
 MIB = 1024 * 1024
 DUPLICATES_S = 120.0
 """How long the bus recognises a repeated publish by its message id; seconds."""
+_NOT_YET = (10005, 10008, 10009)
+"""Too few of several servers are there: no peers to hold it, no leader, no quorum."""
 MARKER_TTL_S = 300.0
 """How long an expired lease's marker stays visible; seconds."""
 
@@ -169,12 +171,19 @@ async def make_streams(jetstream: JetStreamContext, cluster: str, limits: Stream
             await jetstream.stream_info(str(configuration.name))
         except NotFoundError:
             await _make(jetstream, configuration)
+        except ServiceUnavailableError:  # one in memory, whose only server is away: it comes back with it
+            if configuration.storage is not StorageType.MEMORY:
+                raise
 
 
 async def _make(jetstream: JetStreamContext, configuration: StreamConfig) -> None:
     try:
         await jetstream.add_stream(configuration)  # pyright: ignore[reportUnknownMemberType]  # untyped in nats-py
     except APIError as failure:
+        if failure.err_code in _NOT_YET:
+            raise BusAway(
+                f"the stream {configuration.name} cannot be made yet: {failure.description}"
+            ) from failure
         if failure.err_code == 10058:  # somebody made it meanwhile, with other limits
             return
         raise UnusableServer(

@@ -58,6 +58,13 @@ def up(
     no_announce: Annotated[
         bool, typer.Option("--no-announce", help="Accept peers in silence.", rich_help_panel=BUS)
     ] = False,
+    bus_peers: Annotated[
+        str | None,
+        typer.Option(metavar="A,B,C", help="Three nodes whose servers are one bus.", rich_help_panel=BUS),
+    ] = None,
+    route_port: Annotated[
+        int | None, typer.Option(metavar="PORT", help="Where they meet.", rich_help_panel=BUS)
+    ] = None,
     join_token: Annotated[
         str | None,
         typer.Option(metavar="TOKEN", help="What they must know. Default: made once.", rich_help_panel=BUS),
@@ -119,6 +126,8 @@ def up(
         "accept_peers": accept_peers or None,
         "discover": discover or None,
         "no_announce": no_announce or None,
+        "bus_peers": bus_peers.split(",") if bus_peers else None,
+        "route_port": route_port,
         "join_token": join_token,
         "nats_host": nats_host,
         "tls_ca": tls_ca,

@@ -1,0 +1,104 @@
+"""Three servers as one bus: what was acknowledged stays, whichever of them is killed."""
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
+from pathlib import Path
+from time import monotonic
+
+import pytest
+
+from bus.bus import Bus
+from bus.errors import UnusableServer
+from bus.server import Server
+from bus.server_file import Peers, Routes
+from bus.streams import StreamLimits
+from schemas.ids import NodeId
+from tests.facts import joined
+
+TOKEN = "the-token-of-three-servers"
+
+
+def free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [each.getsockname()[1] for each in sockets]
+
+
+@pytest.fixture
+async def servers(tmp_path: Path) -> AsyncIterator[list[Server]]:
+    """Three, watched as their nodes watch them."""
+    ports = free_ports(3)
+    meeting = tuple(f"127.0.0.1:{port}" for port in ports)
+    made = [
+        Server(
+            tmp_path / f"s{port}",
+            port=0,
+            peers=Peers(
+                token=TOKEN,
+                addresses=("127.0.0.1",),
+                routes=Routes(name=f"s{port}", cluster="troupe", port=port, servers=meeting),
+            ),
+        )
+        for port in ports
+    ]
+    await asyncio.gather(*(server.start() for server in made))
+    watches = [asyncio.create_task(server.watch()) for server in made]
+    yield made
+    for watch in watches:
+        watch.cancel()
+    await asyncio.gather(*(server.stop() for server in made))
+
+
+async def connect(server: Server) -> Bus:
+    return await Bus.connect(
+        server.url, "troupe", "test", NodeId("n1"), limits=StreamLimits(replicas=3), deadline_s=60
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_each_is_killed_in_turn_and_nothing_acknowledged_is_lost(servers: list[Server]) -> None:
+    bus = await connect(servers[0])
+    acknowledged: dict[int, str] = {}
+    gaps: list[float] = []
+    over, another = asyncio.Event(), asyncio.Event()
+
+    async def write() -> None:
+        number, last = 0, monotonic()
+        while not over.is_set():
+            name = f"n{number}"
+            acknowledged[await bus.log.record(joined(name))] = name
+            gaps.append(monotonic() - last)
+            number, last = number + 1, monotonic()
+            another.set()
+
+    writing = asyncio.create_task(write())
+    for server in servers:
+        before, pid = len(acknowledged), server.pid
+        os.kill(pid, signal.SIGKILL)
+        async with asyncio.timeout(60):
+            while server.pid == pid or len(acknowledged) < before + 200:
+                another.clear()
+                await another.wait()
+    over.set()
+    await writing
+    stored = {recorded.seq: recorded.event async for recorded in bus.log.past()}
+    print(f"{len(acknowledged)} acknowledged, longest pauses {[f'{gap:.2f}' for gap in sorted(gaps)[-5:]]} s")
+    assert {seq: getattr(stored[seq], "node", None) for seq in acknowledged} == acknowledged
+    await bus.close()
+
+
+async def test_a_store_of_another_shape_is_refused(tmp_path: Path) -> None:
+    alone = Server(tmp_path, port=0)
+    await alone.start()
+    bus = await Bus.connect(alone.url, "troupe", "test", NodeId("n1"))
+    await bus.close()
+    await alone.stop()
+    routes = Routes(name="s", cluster="troupe", port=1, servers=("127.0.0.1:1",))
+    peers = Peers(token=TOKEN, addresses=("127.0.0.1",), routes=routes)
+    with pytest.raises(UnusableServer, match="holds the streams of a server that was alone"):
+        await Server(tmp_path, port=0, peers=peers).start()
