@@ -4,12 +4,18 @@ from schemas.instance import Split
 
 _BOTH: frozenset[Split] = frozenset({"pipeline", "tensor"})
 _PIPELINE: frozenset[Split] = frozenset({"pipeline"})
-_TENSOR: frozenset[Split] = frozenset({"tensor"})
 _SPLITTABLE: dict[str, frozenset[Split]] = {
+    "deepseek_v3": _BOTH,
+    "gpt_oss": _BOTH,
     "llama": _BOTH,
+    "ministral3": _BOTH,
     "mistral": _BOTH,
+    "olmo2": _PIPELINE,
+    "phi3": _PIPELINE,
     "qwen2": _BOTH,
     "qwen3": _BOTH,
+    "qwen3_moe": _BOTH,
+    "qwen3_next": _PIPELINE,
 }
 """`model_type` of a config.json -> the splits that were tried and found equal to one process."""
 

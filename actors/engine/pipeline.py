@@ -12,8 +12,8 @@ import mlx.core as mx
 
 from actors.engine.group import Group
 
-INDICES = ("fa_idx", "swa_idx")
-"""Where mlx-lm's models keep the number of a layer whose cache they make a mask from."""
+INDICES = {"fa_idx": False, "ga_idx": False, "swa_idx": True}
+"""Where mlx-lm's models keep the number of a layer whose cache they make a mask from, and whether that is a sliding one."""
 
 
 def share_layers(model: Any, group: Group) -> None:
@@ -25,17 +25,19 @@ def share_layers(model: Any, group: Group) -> None:
     mine = group.seat.layers[group.rank]
     first = sum(group.seat.layers[group.rank + 1 :])
     inner.layers = inner.layers[first : first + mine]
-    _number_anew(inner)
+    if hasattr(inner, "layer_types"):
+        _number_anew(inner, inner.layer_types[first : first + mine])
     _wrap(inner.layers[0], lambda call: _receiving(call, group))
     _wrap(inner.layers[-1], lambda call: _sending(call, group))
 
 
-def _number_anew(inner: Any) -> None:
+def _number_anew(inner: Any, kinds: list[str]) -> None:
     """Masks are made from the first cache of their kind that this rank has; of a kind that it lacks none is used."""
-    for name, sliding in zip(INDICES, (False, True), strict=True):
+    inner.layer_types = kinds
+    slides = [kind != "full_attention" for kind in kinds]
+    for name, sliding in INDICES.items():
         if getattr(inner, name, None) is not None:
-            kinds = [bool(getattr(layer, "use_sliding", False)) for layer in inner.layers]
-            setattr(inner, name, kinds.index(sliding) if sliding in kinds else 0)
+            setattr(inner, name, slides.index(sliding) if sliding in slides else 0)
 
 
 Call = Callable[..., mx.array]

@@ -1,0 +1,101 @@
+"""Ranks that share a model's layers, or the heads of each, answer as one process does: greedy and drawn, alone and together."""
+
+from pathlib import Path
+
+import pytest
+
+from actors.engine.factory import Wanted, make_engine
+from actors.engine.port import Engine
+from schemas.split import splittable
+from tests.engine.architectures import make_random
+from tests.engine.ranks import Answers, Job, play
+from tests.engine.running import ORIGIN, a_task, finish, run, tokens
+
+PROMPTS = ([5, 300, 17, 42, 400], [7] * 40, list(range(2, 150)), [9, 8, 7])
+PIPELINES = {
+    "llama": (3, 1),
+    "qwen2": (1, 3),
+    "qwen3": (2, 2),
+    "qwen3_moe": (2, 2),
+    "gpt_oss": (3, 1),
+    "phi3": (1, 3),
+    "olmo2": (2, 2),
+    "ministral3": (1, 3),
+    "qwen3_next": (2, 2),
+    "deepseek_v3": (2, 2),
+}
+TENSORS = ("llama", "qwen2", "qwen3", "qwen3_moe", "gpt_oss", "ministral3")
+
+
+def asked(engine: Engine) -> Answers:
+    """Each prompt alone, all together, again with what is kept of them, drawn, joined late and left early."""
+    answers: Answers = {}
+    for kind in ("alone", "again"):
+        for at, prompt in enumerate(PROMPTS):
+            chunks = run(engine, a_task(prompt, kind, max_tokens=16))
+            answers[f"{kind} {at}"] = tokens(chunks, kind)
+    chunks = run(engine, *(a_task(prompt, f"r{at}", max_tokens=16) for at, prompt in enumerate(PROMPTS)))
+    answers |= {f"together {at}": tokens(chunks, f"r{at}") for at in range(len(PROMPTS))}
+    chunks = run(engine, a_task(PROMPTS[2], "drawn", max_tokens=16, temperature=0.9, seed=5, n=2))
+    answers |= {f"drawn {index}": tokens(chunks, "drawn", index) for index in (0, 1)}
+    return answers | joined_and_left(engine)
+
+
+def joined_and_left(engine: Engine) -> Answers:
+    engine.add(a_task(PROMPTS[0], "first", max_tokens=40))
+    engine.add(a_task(PROMPTS[3], "left", max_tokens=200))
+    chunks = [chunk for _ in range(8) for chunk in engine.step()]
+    engine.add(a_task(PROMPTS[2], "late", max_tokens=16))
+    chunks += [chunk for _ in range(4) for chunk in engine.step()]
+    engine.cancel(a_task(request="left").request, 0)
+    chunks += finish(engine)
+    assert 0 < len(tokens(chunks, "left")) < 100
+    return {name: tokens(chunks, name) for name in ("first", "late")}
+
+
+def by_one(folder: Path) -> Answers:
+    engine = make_engine(Wanted(engine="mlx", folder=folder, origin=ORIGIN))
+    engine.load(lambda _: None)
+    try:
+        return asked(engine)
+    finally:
+        engine.close()
+
+
+def require_equal(size: int, jobs: list[Job]) -> None:
+    """Deadlocked ranks are a failure too: nothing here may wait for ever."""
+    expected = {folder: by_one(folder) for folder in {job.folder for job in jobs}}
+    for job, answers in zip(jobs, play(size, jobs, asked), strict=True):
+        differ = {name for name, ids in expected[job.folder].items() if answers[name] != ids}
+        assert not differ, f"{job.folder.name} {job.split} x{size}: {differ}"
+
+
+def folder_of(architecture: str, tmp_path: Path) -> Path:
+    return make_random(architecture, tmp_path / architecture, layers=4)
+
+
+@pytest.mark.timeout(300)
+def test_two_ranks_are_one(tmp_path: Path) -> None:
+    qwen = folder_of("qwen3", tmp_path)
+    require_equal(2, [Job(qwen, "pipeline", (3, 1)), Job(qwen, "tensor")])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_two_ranks_are_one_whatever_the_architecture(tmp_path: Path) -> None:
+    folders = {name: folder_of(name, tmp_path) for name in PIPELINES}
+    jobs = [Job(folders[name], "pipeline", layers) for name, layers in PIPELINES.items()]
+    require_equal(2, [*jobs, *(Job(folders[name], "tensor") for name in TENSORS)])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_more_ranks_than_two(tmp_path: Path) -> None:
+    llama, qwen = folder_of("llama", tmp_path), folder_of("qwen2", tmp_path)
+    require_equal(3, [Job(llama, "pipeline", (2, 1, 1)), Job(qwen, "pipeline", (1, 1, 2))])
+    require_equal(4, [Job(llama, "pipeline", (1, 1, 1, 1)), Job(qwen, "tensor")])
+
+
+def test_what_is_tried_here_may_be_split() -> None:
+    assert all("pipeline" in splittable(name) for name in PIPELINES)
+    assert all("tensor" in splittable(name) for name in TENSORS)
