@@ -54,7 +54,8 @@ def reference(engine: Any, prompt: list[int], count: int) -> list[int]:
     answer: list[int] = []
     view: list[int] = []
     while len(answer) < count:
-        token = int(mx.argmax(engine._prefill._model(mx.array([prompt + view]))[0, -1]).item())
+        logits: Any = engine._prefill._model(mx.array([prompt + view]))[0, -1]
+        token = logits.tolist().index(mx.max(logits).item())
         answer.append(token)
         view.append(token)
         if len(prompt) + len(view) == CONTEXT:

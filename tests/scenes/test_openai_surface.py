@@ -287,6 +287,23 @@ async def test_completions(node: NodeProcess) -> None:
     )
     assert all(len(top) in (2, 3) for top in logprobs.top_logprobs)
 
+    # A search finds at least what is likeliest word by word, and the best first; it comes at the end of a stream.
+    endless = {"ignore_eos": True}
+    beams = {"use_beam_search": True, "beam_width": 4, "length_penalty": 0} | endless
+    unsure = {"model": "guide", "prompt": "actors ", "max_tokens": 12, "temperature": 0, "logprobs": 0}
+    greedy = await create(**unsure, extra_body=endless)
+    searched = await create(**unsure, n=3, extra_body=beams)
+    scores = [sum(choice.logprobs.token_logprobs or []) for choice in (*greedy.choices, *searched.choices)]  # type: ignore[misc, union-attr]
+    assert scores[1] > scores[0] - 1e-3
+    assert scores[1:] == sorted(scores[1:], reverse=True)
+    found = [choice.text for choice in searched.choices]
+    assert len(set(found)) == 3
+    told: dict[int, str] = defaultdict(str)
+    async for chunk in await create(**unsure, n=3, extra_body=beams, stream=True):
+        for choice in chunk.choices:
+            told[choice.index] += choice.text
+    assert [told[index] for index in range(3)] == found
+
     prompts = ["actors ", "The cluster ", "NATS "]
     whole = await create(model="guide", prompt=prompts, n=2, seed=5, max_tokens=8)
     stream = await create(model="guide", prompt=prompts, n=2, seed=5, max_tokens=8, stream=True)

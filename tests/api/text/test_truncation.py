@@ -18,7 +18,7 @@ from schemas.tools import CalledFunction, ToolCall
 from tests.api.openai.test_parameters import body, completion
 from tests.api.stage import CONTEXT, Stage, chat, events_of, ids_of, says, staged
 
-AUTO = {"provider_extensions": {"truncation": "auto"}}
+AUTO: dict[str, Any] = {"provider_extensions": {"truncation": "auto"}}
 
 
 def say(role: Any, text: str = "x", *, calls: str = "", result_of: str = "") -> Message:
@@ -117,7 +117,7 @@ def test_what_does_not_suit_is_refused_by_name() -> None:
 
 # At the door
 
-ROLLING = {"provider_extensions": {"truncation": "rolling"}}
+ROLLING: dict[str, Any] = {"provider_extensions": {"truncation": "rolling"}}
 
 
 @pytest.fixture
