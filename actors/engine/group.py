@@ -5,6 +5,7 @@ and somebody outside has an eye on how long it takes (`actors/worker/watchdog.py
 """
 
 import json
+import os
 import tempfile
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -78,33 +79,31 @@ def form(seat: Seat) -> Group:
     """Blocks until all ranks have come; raises EngineLoadError where MLX cannot."""
     if not mx.distributed.is_available(seat.backend):
         raise EngineLoadError(f"MLX has no backend `{seat.backend}` on this machine", retryable=False)
-    _prepare(seat)
-    try:
-        ring = mx.distributed.init(strict=True, backend=seat.backend)
-    except RuntimeError as error:
-        raise EngineLoadError(f"the ranks could not be joined: {error}", retryable=True) from error
+    with tempfile.TemporaryDirectory() as folder:
+        _prepare(seat, Path(folder) / "hosts.json")
+        try:
+            ring = mx.distributed.init(strict=True, backend=seat.backend)
+        except RuntimeError as error:
+            raise EngineLoadError(f"the ranks could not be joined: {error}", retryable=True) from error
     group = Group(seat, ring)
     evaluate(mx.distributed.all_sum(mx.zeros(1), group=ring))
     return group
 
 
-def _prepare(seat: Seat) -> None:
+def _prepare(seat: Seat, hosts: Path) -> None:
     """MLX reads who is where from the environment. Ranks on one machine compile their kernels in folders of their own:
     they cannot wait for each other to do it."""
     set_for_c(MLX_RANK=str(seat.rank), MLX_WORLD_SIZE=str(seat.size), TMPDIR=str(_kernel_folder(seat.rank)))
-    if seat.backend == "nccl":
-        host, _, port = seat.addresses[0].rpartition(":")
-        set_for_c(NCCL_HOST_IP=host, NCCL_PORT=port)
-        return
-    with tempfile.NamedTemporaryFile("w", suffix=".json", delete=False) as hosts:
-        json.dump([[address] for address in seat.addresses], hosts)
-    set_for_c(MLX_HOSTFILE=hosts.name)
+    host, _, port = seat.addresses[0].rpartition(":")
+    hosts.write_text(json.dumps([[address] for address in seat.addresses]))
+    set_for_c(MLX_HOSTFILE=str(hosts), MLX_JACCL_COORDINATOR=seat.addresses[0])
+    set_for_c(NCCL_HOST_IP=host, NCCL_PORT=port)
 
 
 def _kernel_folder(rank: int) -> Path:
     folder = Path(tempfile.gettempdir())
     if rank:
-        folder /= f"troupe-rank-{rank}"
+        folder /= f"troupe-kernels-{os.getuid()}-rank-{rank}"
         folder.mkdir(exist_ok=True)
     return folder
 

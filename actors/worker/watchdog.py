@@ -21,6 +21,8 @@ class Patience(Struct, frozen=True, kw_only=True):
     """For loading and warming."""
     silence_s: float = 10.0
     """Between two pulses, while the bus is there."""
+    serving_silence_s: float | None = None
+    """Once it is loaded; None: as long as before."""
     step_s: float = 60.0
     """For a step, at least."""
     times_slowest: float = 10.0
@@ -32,8 +34,7 @@ class Patience(Struct, frozen=True, kw_only=True):
 
     def of_group(self) -> "Patience":
         """For a rank: the others wait for it, and whoever waits burns a core, so that this is no sign of work."""
-        silence_s = min(self.silence_s, GROUP_SILENCE_S)
-        return msgspec.structs.replace(self, silence_s=silence_s, times_working=1.0)
+        return msgspec.structs.replace(self, serving_silence_s=GROUP_SILENCE_S, times_working=1.0)
 
 
 class Watched(Struct, frozen=True, kw_only=True):
@@ -50,9 +51,9 @@ class Watched(Struct, frozen=True, kw_only=True):
 
 def judge(watched: Watched, now: float, patience: Patience) -> Health:
     """How the runner is, as far as its pulses tell."""
-    if _silence_s(watched, now) > (patience.start_s if watched.heard_at is None else patience.silence_s):
-        return "frozen"
     pulse = watched.pulse
+    if _silence_s(watched, now) > _longest_silence_s(pulse, patience):
+        return "frozen"
     if pulse is None:
         return "healthy"
     deadline_s = step_deadline_s(pulse, patience)
@@ -61,6 +62,12 @@ def judge(watched: Watched, now: float, patience: Patience) -> Health:
     if pulse.steps == 0 or pulse.step_age_s > deadline_s * patience.times_working:
         return "stuck"
     return "slow" if now - watched.progressed_at <= patience.silence_s else "stuck"
+
+
+def _longest_silence_s(pulse: Pulse | None, patience: Patience) -> float:
+    if pulse is None:
+        return patience.start_s
+    return (pulse.steps and patience.serving_silence_s) or patience.silence_s
 
 
 def step_deadline_s(pulse: Pulse, patience: Patience) -> float:

@@ -71,6 +71,18 @@ def test_silence_is_frozen() -> None:
     assert health_after((1, a_pulse()), now=6.5) == "frozen"
 
 
+def test_a_rank_may_be_silent_for_as_long_only_while_it_loads() -> None:
+    patience = Patience(silence_s=10).of_group()
+    assert health_after((1, a_pulse(steps=0)), now=10.5, patience=patience) == "healthy"
+    assert health_after((1, a_pulse()), now=6.5, patience=patience) == "frozen"
+
+
+def test_a_rank_that_waits_for_another_is_stuck_though_it_uses_the_processor() -> None:
+    pulses = [(float(at), a_pulse(step_age_s=float(at), step_cpu_s=float(at))) for at in range(1, 40)]
+    assert health_after(*pulses) == "slow"
+    assert health_after(*pulses, patience=PATIENCE.of_group()) == "stuck"
+
+
 def test_the_first_pulse_may_take_longer() -> None:
     watchdog = Watchdog(PATIENCE, now=100.0)
     assert watchdog.health(119.0) == "healthy"
