@@ -216,7 +216,7 @@ async def _until_made(
 ) -> None:
     """Make the streams, as soon as enough servers of the bus are there."""
     async for attempt in AsyncRetrying(
-        retry=retry_if_exception_type(BusAway),
+        retry=retry_if_exception_type((BusAway, NatsError, TimeoutError)),
         wait=wait_random_exponential(multiplier=0.1, max=1.0),
         stop=stop_after_delay(deadline_s),
         reraise=True,

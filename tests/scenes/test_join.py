@@ -31,6 +31,7 @@ async def test_a_node_joins_with_the_token_and_serves(start_node: StartNode, tmp
         assert {node.name for node in bus.view.state.nodes.values() if node.alive} == {"a", "b"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("url", "said"),
     [
