@@ -22,8 +22,9 @@ _JSON: Headers = [(b"content-type", b"application/json")]
 
 
 def comment(text: str) -> bytes:
-    """A line that clients skip; it keeps the connection alive."""
-    return f": {text}\n\n".encode()
+    """A line that clients skip; it keeps the connection alive. No empty line behind it: after an event with an `id`,
+    OpenAI's SDK takes one for the end of another event, and fails on its empty data."""
+    return f": {text}\n".encode()
 
 
 def event(data: bytes, *, name: str = "", event_id: str = "") -> bytes:

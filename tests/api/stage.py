@@ -279,7 +279,8 @@ def chat(text: str = "hello", **more: object) -> dict[str, object]:
 
 def events_of(body: str) -> list[str]:
     """The data of each event, and comments as they are."""
-    blocks = [re.sub(r"\Aid: .*\n(?=data: )", "", block) for block in body.split("\n\n") if block]
+    apart = re.sub(r"(?m)^(: .*)\n", r"\1\n\n", body)
+    blocks = [re.sub(r"\Aid: .*\n(?=data: )", "", block) for block in apart.split("\n\n") if block]
     return [block.removeprefix("data: ") for block in blocks]
 
 
