@@ -77,15 +77,17 @@ class Speculation:
             proposed, drawn, details = self._draw(row, batch, count)
         except REQUEST_ERRORS as error:
             raise SpeculationFailed(str(error)) from error
+        right = next((at for at in range(count) if drawn[at] != proposed[at]), count)
+        self._note(row, count, 0)
         chunks: list[Chunk] = []
         taken = 0
-        while not row.over and taken <= count and (not taken or drawn[taken - 1] == proposed[taken - 1]):
+        while not row.over and taken <= right:
+            self._note(row, 0, int(taken < right))  # before the last token tells what all has cost
             chunks += take(row, drawn[taken], details.get(taken))
             taken += 1
         row.drawn = row.position
         batch.rewind(count + 1 - taken)
         self._draft.settle(count, taken)
-        self._note(row, count, taken)
         self.worth.note_round(perf_counter() - began, taken)
         return chunks
 
@@ -100,9 +102,9 @@ class Speculation:
         evaluate(proposed, drawn, details.arrays if details else ())
         return integers(proposed), integers(drawn), read(details)
 
-    def _note(self, row: Row, count: int, taken: int) -> None:
-        self.tally.note(count, taken - 1)
-        row.answer.tally.note(count, taken - 1)
+    def _note(self, row: Row, drafted: int, accepted: int) -> None:
+        self.tally.note(drafted, accepted)
+        row.answer.tally.note(drafted, accepted)
 
 
 def draw_in_turn(row: Row, logits: mx.array, best: mx.array) -> mx.array:
