@@ -1,13 +1,9 @@
 """What the ranks of one instance say to each other: who is where, and what all do next."""
 
-from typing import Literal
-
 from msgspec import Struct
 
 from schemas.instance import Split
-
-Backend = Literal["ring", "jaccl", "nccl"]
-"""How MLX moves numbers between ranks: TCP; RDMA over Thunderbolt; NVIDIA's library."""
+from schemas.model import Backend
 
 
 class Present(Struct, frozen=True, kw_only=True, tag=True):

@@ -12,6 +12,8 @@ Strategy = Literal["auto", "whole", "pipeline", "tensor"]
 Objective = Literal["latency", "throughput"]
 """What a split is chosen for: the time for a token of one sequence, or tokens a second with all slots taken."""
 DRAFT_TOKENS = 4
+Backend = Literal["ring", "jaccl", "nccl"]
+"""How MLX moves numbers between the ranks of a split model: TCP; RDMA over Thunderbolt; NVIDIA's library."""
 Positive = Annotated[float, Meta(gt=0)]
 
 
@@ -67,6 +69,8 @@ class ModelSpec(Struct, frozen=True, kw_only=True):
     `source`, empty: none."""
     draft_tokens: Annotated[int, Meta(ge=1, le=16)] = DRAFT_TOKENS
     """Most tokens that the draft proposes at once."""
+
+    backend: Backend = "ring"
 
     @property
     def draft_id(self) -> ModelId:

@@ -83,6 +83,12 @@ def load(
             metavar="[latency|throughput]", help="What a split is chosen for.", rich_help_panel=PLACE
         ),
     ] = "latency",
+    backend: Annotated[
+        str,
+        typer.Option(
+            metavar="[ring|jaccl|nccl]", help="How a split copy's parts are joined.", rich_help_panel=PLACE
+        ),
+    ] = "ring",
     draft: Annotated[
         str, typer.Option(metavar="MODEL", help="A small model with the same tokens, which proposes some.")
     ] = "",
@@ -119,6 +125,7 @@ def load(
         exclude=tuple(exclude or ()),
         split=split,
         objective=objective,
+        backend=backend,
     )
     asked = _Asked(
         *(model, model_id, replicas, limits, cast("EngineName", engine), node, speed, places),

@@ -7,11 +7,12 @@ from msgspec import Struct
 
 from actors.cli.failure import USAGE, CommandFailed
 from actors.cli.node_name import node_named
-from schemas.model import ModelSpec, Objective, Share, Strategy
+from schemas.model import Backend, ModelSpec, Objective, Share, Strategy
 from schemas.nearest import did_you_mean
 from schemas.state import State
 
 STRATEGIES: tuple[Strategy, ...] = ("auto", "whole", "pipeline", "tensor")
+BACKENDS: tuple[Backend, ...] = ("ring", "jaccl", "nccl")
 OBJECTIVES: tuple[Objective, ...] = ("latency", "throughput")
 
 
@@ -23,6 +24,7 @@ class PlacementWishes(Struct, frozen=True, kw_only=True):
     exclude: tuple[str, ...] = ()
     split: str = ""
     objective: str = "latency"
+    backend: str = "ring"
 
     def added_to(self, spec: ModelSpec, state: State, *, bound: bool) -> ModelSpec:
         """`spec` with these wishes; a copy on several nodes is not kept to the one that has the folder, unless `bound`."""
@@ -36,6 +38,7 @@ class PlacementWishes(Struct, frozen=True, kw_only=True):
             exclude=tuple(node_named(state, name) for name in self.exclude),
             split=split,
             objective=cast("Objective", _one_of("--objective", self.objective, OBJECTIVES)),
+            backend=cast("Backend", _one_of("--backend", self.backend, BACKENDS)),
             node=None if spread and not bound else spec.node,
         )
 

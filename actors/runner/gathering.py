@@ -51,6 +51,7 @@ async def gather(bus: Bus, job: RunnerJob) -> Seat:
         rank=job.rank,
         split=job.split,
         addresses=addresses(there),
+        backend=job.spec.backend,
         layers=tuple(shard.layers[1] - shard.layers[0] for shard in job.ranks if shard.layers),
     )
 

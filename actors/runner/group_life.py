@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import get_args
 
-from schemas.group import Backend
+from schemas.model import Backend
 
 GRACE_S = 2.0
 """In which the rank that broke the group is reported, and this one told to leave; seconds."""
