@@ -23,6 +23,7 @@ UNREAD = Shape(layer_bytes=(0,), outer_bytes=0, head_bytes=0)
 """A model whose files nobody has read, and one that is simulated: it has room everywhere."""
 HALF_BYTES = (1.5, 3.0)
 """Weights of between so many bytes are of half precision: on a CPU they become float32."""
+WHOLE: frozenset[Split] = frozenset({"whole"})
 UNMEASURED_READ_BYTES_S = 1e10
 UNMEASURED_FLOP_S = {"cpu": 1e11, "metal": 3e12, "cuda": 2e13}
 LAYER_S = {"cpu": 250e-6, "metal": 40e-6, "cuda": 40e-6}
@@ -75,7 +76,7 @@ def _nothing(spec: ModelSpec, reason: str) -> Previews:
 
 
 def ask(spec: ModelSpec, state: State, but: InstanceId | None = None) -> Question | NoPlace:
-    """What placement is asked about `spec`: nodes that carry least first, among equals the roomiest."""
+    """What placement is asked about `spec`: nodes that carry least first, then those that have the files, then the roomiest."""
     card = _card(spec, state)
     workers = [
         node
@@ -91,9 +92,8 @@ def ask(spec: ModelSpec, state: State, but: InstanceId | None = None) -> Questio
         return NoPlace(f"no node with a worker is there{besides}: start one with `actors up`", absent=True)
     machines = [_machine(node, card, spec, state, but) for node in workers]
     carried = {node.id: len(_carried(node.id, state, but)) for node in workers}
-    machines.sort(key=lambda one: (carried[one.node], -one.free_bytes, one.node))
-    whole = card is None or spec.draft
-    splits = frozenset[Split]({"whole"}) if whole else splittable(card.architecture)
+    machines.sort(key=lambda one: (carried[one.node], not one.has(None), -one.free_bytes, one.node))
+    splits = WHOLE if card is None or spec.draft else splittable(card.architecture)
     shape = UNREAD if card is None else _with_draft(shape_of(card, spec), spec, state)
     return Question(shape, Topology(tuple(machines), _links(state)), _until_read(spec, card), splits)
 
@@ -104,13 +104,18 @@ def fits(instance: Instance, state: State) -> bool:
     if isinstance(question, NoPlace):
         return False
     free = {machine.node: machine.free_bytes for machine in question.topology.machines}
-    wished = (
-        instance.spec.strategy in ("auto", instance.split) and len(instance.shards) >= instance.spec.min_nodes
-    )
-    return wished and all(
+    return _as_wished(instance) and all(
         _shard_bytes(instance, shard, state.nodes[shard.node], state) <= free.get(shard.node, -1)
         for shard in instance.shards
     )
+
+
+def _as_wished(instance: Instance) -> bool:
+    """Not the one node that was to read the files of a model that is to be split."""
+    spec, ranks = instance.spec, len(instance.shards)
+    if spec.split:
+        return ranks == len(spec.split)
+    return spec.strategy in ("auto", instance.split) and ranks >= spec.min_nodes
 
 
 def free_bytes(node: Node, state: State, but: InstanceId | None = None) -> int:
@@ -163,7 +168,8 @@ def _until_read(spec: ModelSpec, card: ModelCard | None) -> ModelSpec:
 def _machine(
     node: Node, card: ModelCard | None, spec: ModelSpec, state: State, but: InstanceId | None
 ) -> Machine:
-    profile, files = node.profile, state.download(node.id, spec.id)
+    profile, known = node.profile, state.download(node.id, spec.id)
+    complete = known is not None and known.status == "complete" and known.source == spec.source
     return Machine(
         node=node.id,
         free_bytes=free_bytes(node, state, but),
@@ -171,7 +177,7 @@ def _machine(
         flop_s=profile.flop_s or UNMEASURED_FLOP_S[profile.accelerator],
         layer_s=LAYER_S[profile.accelerator],
         growth=1.0 if card is None else _growth(card, node),
-        has_files=files is not None and files.status == "complete" and files.source == spec.source,
+        files=known if complete else None,
     )
 
 

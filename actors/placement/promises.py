@@ -49,17 +49,18 @@ def tensor_plan(question: Question, group: Sequence[Machine]) -> Plan:
 
 
 def parts(question: Question, stages: Sequence[Stage], ranks: int) -> tuple[Burden, ...]:
-    """`ranks` > 1: each has a part of every layer."""
-    shape = question.shape
-    return tuple(
-        Burden(
-            node=stage.machine.node,
-            layers=(stage.first, stage.end) if len(stages) > 1 and ranks == 1 else None,
-            memory_bytes=int(shape.memory_bytes(stage.first, stage.end, ranks) * stage.machine.growth),
-            free_bytes=stage.machine.free_bytes,
-            fetch_bytes=0
-            if stage.machine.has_files
-            else shape.outer_bytes + sum(shape.layer_bytes[stage.first : stage.end]),
+    """`ranks` > 1: each has a part of every layer, and fetches all of them."""
+    shape, cut = question.shape, len(stages) > 1 and ranks == 1
+
+    def burden(stage: Stage) -> Burden:
+        machine, layers = stage.machine, (stage.first, stage.end) if cut else None
+        weights = shape.outer_bytes + sum(shape.layer_bytes[stage.first : stage.end])
+        return Burden(
+            node=machine.node,
+            layers=layers,
+            memory_bytes=int(shape.memory_bytes(stage.first, stage.end, ranks) * machine.growth),
+            free_bytes=machine.free_bytes,
+            fetch_bytes=0 if machine.has(layers) else weights,
         )
-        for stage in stages
-    )
+
+    return tuple(burden(stage) for stage in stages)

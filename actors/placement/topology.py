@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from schemas.ids import NodeId
 from schemas.link import Link
+from schemas.state import Download
 
 UNMEASURED_LATENCY_S = 0.0003
 UNMEASURED_BANDWIDTH_BYTES_S = 1e8
@@ -24,8 +25,12 @@ class Machine(Struct, frozen=True, kw_only=True):
     """What each layer costs in each step besides reading and computing, seconds."""
     growth: float = 1.0
     """The engine computes in float32 on a CPU: there weights of half precision take twice their bytes."""
-    has_files: bool = False
-    """The model's files are on its disk."""
+    files: Download | None = None
+    """What is on its disk of the model's files."""
+
+    def has(self, layers: tuple[int, int] | None) -> bool:
+        """Whether nothing need be fetched for these layers (None: for all)."""
+        return self.files is not None and self.files.covers(layers)
 
 
 class Topology(Struct, frozen=True):

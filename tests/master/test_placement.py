@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from actors.master import placement
@@ -9,6 +10,7 @@ from actors.master.decisions import Ripe, decide, heal
 from actors.master.placement import NoPlace, Placement, place, preview
 from schemas.commands import LoadModel
 from schemas.events import (
+    DownloadReported,
     InstanceDeleted,
     InstancePlaced,
     InstanceRetried,
@@ -150,6 +152,23 @@ def test_one_that_turns_out_too_large_is_taken_away_and_the_reason_said() -> Non
     assert state.models[BIG.id].missing_bytes > 0
 
 
+@pytest.mark.usefixtures("split_everything")
+def test_one_that_was_to_be_split_by_hand_is_split_when_it_was_read() -> None:
+    """Though it has room whole on the node that read it."""
+    spec = ModelSpec(id=BIG.id, source=BIG.source, split=(Share(node=N2), Share(node=N1)))
+    state = healed(after(State(), joined("n1"), joined("n2"), ModelDesired(spec=spec)), Ripe())
+    assert [len(scout.shards) for scout in state.instances.values()] == [1]
+    state = healed(after(state, READ), Ripe())
+    assert [(one.split, one.nodes) for one in state.instances.values()] == [("pipeline", {N1, N2})]
+
+
+def test_among_equals_the_node_that_has_the_files_is_taken() -> None:
+    complete = DownloadReported(node=N2, model=BIG.id, source=BIG.source, status="complete")
+    state = after(State(), joined("n1"), joined("n2"), ModelDesired(spec=BIG), complete, READ)  # type: ignore[arg-type]
+    placed = place(BIG, state)
+    assert isinstance(placed, Placement) and placed.shards[0].node == N2
+
+
 def test_one_that_fits_where_it_is_stays() -> None:
     state = after(healed(after(State(), joined("large"), ModelDesired(spec=BIG)), Ripe()), READ)
     assert heal(state, Ripe()) == []
@@ -219,3 +238,25 @@ def test_what_cannot_be_predicted_is_said(spec: ModelSpec, more: Any, said: str)
     shown = preview(spec, small_ones(*more))
     assert shown.plans == ()
     assert said in shown.refused[0].reason
+
+
+def test_a_model_has_room_where_its_draft_has_room_too() -> None:
+    spec = msgspec.structs.replace(BIG, source="hf:o/half", draft="hf:o/draft")
+    half = msgspec.structs.replace(CARD, weights_bytes=4 * GIB, layer_bytes=(GIB,) * 4)
+    read = ModelDescribed(model=spec.id, source=spec.source, card=half)
+    state = after(State(), joined("n1", **SMALL), ModelDesired(spec=spec), read)
+    before = place(spec, state)
+    assert isinstance(before, Placement)
+    placed = InstancePlaced(instance=InstanceId("i"), spec=spec, shards=before.shards)
+    alone = placement.free_bytes(state.nodes[N1], after(state, placed))
+    draft = msgspec.structs.replace(CARD, weights_bytes=2 * GIB, layer_bytes=(GIB,) * 2)
+    state = after(state, placed, ModelDescribed(model=spec.draft_id, source="hf:o/draft", card=draft))
+    assert alone - placement.free_bytes(state.nodes[N1], state) >= 2 * GIB
+    assert any(isinstance(event, InstanceDeleted | InstanceRetried) for event in heal(state, Ripe()))
+    assert isinstance(place(spec, state, but=InstanceId("i")), NoPlace)
+
+
+@pytest.mark.usefixtures("split_everything")
+def test_a_model_with_a_draft_is_not_split() -> None:
+    spec = msgspec.structs.replace(BIG, draft="hf:o/draft")
+    assert isinstance(place(spec, small_ones(READ)), NoPlace)

@@ -13,6 +13,7 @@ from schemas.instance import Split
 from schemas.link import Link
 from schemas.model import ModelCard, ModelSpec, Share
 from schemas.plan import Plan, RefusedPlan
+from schemas.state import Download
 
 ALL: frozenset[Split] = frozenset({"whole", "pipeline", "tensor"})
 SHAPE = Shape(layer_bytes=(10,) * 4, outer_bytes=5, head_bytes=5, heads=4, kv_heads=2, slots=2)
@@ -34,6 +35,12 @@ def question(*machines: Machine, splits: frozenset[Split] = ALL, **wishes: Any) 
     }
     spec = ModelSpec(id=ModelId("m"), source="hf:o/m", **wishes)
     return Question(SHAPE, Topology(machines, links), spec, splits)
+
+
+def files(*layers: tuple[int, int]) -> Download:
+    return Download(
+        seq=1, node=A, model=ModelId("m"), source="hf:o/m", status="complete", layers=layers or None
+    )
 
 
 def chosen(asked: Question) -> Plan:
@@ -71,8 +78,18 @@ def test_tensor_ranks_have_a_part_of_each_layer() -> None:
 
 
 def test_what_is_on_disk_need_not_be_fetched() -> None:
-    plan = chosen(question(machine("a", 25, has_files=True), machine("b", 25), strategy="pipeline"))
+    plan = chosen(question(machine("a", 25, files=files()), machine("b", 25), strategy="pipeline"))
     assert {part.node: part.fetch_bytes for part in plan.parts} == {A: 0, B: 25}
+
+
+@pytest.mark.parametrize(("layers", "fetched"), [((0, 2), 0), ((2, 4), 25)])
+def test_layers_that_are_on_disk_need_not_be_fetched(layers: tuple[int, int], fetched: int) -> None:
+    """`a` is to have the first two."""
+    shares = (Share(node=A, layers=(0, 2)), Share(node=B, layers=(2, 4)))
+    plan = chosen(question(machine("a", 25, files=files(layers)), machine("b", 25), split=shares))
+    assert plan.parts[0].fetch_bytes == fetched
+    whole = question(machine("a", 90, files=files(layers)))
+    assert chosen(whole).parts[0].fetch_bytes == 45
 
 
 def test_memory_that_is_missing_is_counted() -> None:
