@@ -138,6 +138,14 @@ async def test_every_option_reaches_the_leader(leader: Leader, nats_server: Serv
     assert (spec.simulated.load_s, spec.slots) == (2, 8)
 
 
+async def test_a_draft_reaches_the_leader(leader: Leader, nats_server: Server) -> None:
+    options = ("--draft", "org/small@v1", "--draft-tokens", "6", "--no-wait", "--nats", nats_server.url)
+    assert (await actors("load", "org/m", *options)).code == 0
+    (order,) = leader.orders
+    assert isinstance(order, LoadModel)
+    assert (order.spec.draft, order.spec.draft_tokens) == ("hf:org/small@v1", 6)
+
+
 async def test_wishes_of_place_reach_the_leader(leader: Leader, nats_server: Server) -> None:
     await leader.bus.log.record(joined("n2", name="zeus"))
     ran = await actors(

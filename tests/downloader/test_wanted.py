@@ -57,6 +57,15 @@ def test_the_layers_of_all_shards_are_needed_together() -> None:
     assert wanted(state(instance("i1", 2, layers=(0, 4)), instance("i2", 3)), HERE)[ME].need is None
 
 
+def test_a_draft_is_wanted_beside_its_model() -> None:
+    spec = ModelSpec(id=ME, source="/a", draft="hf:o/small")
+    one = Instance(seq=2, id=InstanceId("i1"), spec=spec, shards=(Shard(node=HERE),))
+    assert wanted(state(one), HERE) == {
+        ME: Wanted("/a", lives(i1=1)),
+        ModelId("me (draft)"): Wanted("hf:o/small", lives(i1=1)),
+    }
+
+
 def test_runs_that_touch_are_one() -> None:
     assert together([(4, 8), (0, 4), (12, 14), (13, 20)]) == ((0, 8), (12, 20))
 

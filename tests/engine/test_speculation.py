@@ -159,6 +159,7 @@ def test_a_later_attempt_goes_on(plain: Engine, noisy: Engine) -> None:
         {"speculate": False},
         {"n": 2, "temperature": 1.0},
         {"beams": Beams(width=3)},
+        {"rolling": True},
         {"grammar": Grammar(kind="regex", source="[a-z]{40,50}")},
     ],
     ids=lambda wish: next(iter(wish)),

@@ -200,6 +200,8 @@ def test_excluded_nodes_carry_nothing() -> None:
         ({"exclude": (NodeId("n3"),)}, "there is no node n3"),
         ({"engine": "simulated", "min_nodes": 2}, "`simulated` is not split"),
         ({"simulated": SimulatedSpeed()}, "simulated speeds are for"),
+        ({"engine": "simulated", "draft": "hf:o/draft"}, "`simulated` has no draft"),
+        ({"draft": "hf:o/draft", "min_nodes": 2}, "a model with a draft is not split"),
         ({"split": (Share(node=N1),)}, "split names one node"),
         ({"split": (Share(node=N1), Share(node=N1))}, "names node n1 twice"),
         ({"split": (Share(node=N1), Share(node=N2)), "exclude": (N2,)}, "n2 of the split is in exclude"),

@@ -50,6 +50,12 @@ def refusal(raw: bytes) -> ApiError:
     return caught.value
 
 
+def test_a_request_may_do_without_a_draft() -> None:
+    assert wish_of().speculate
+    assert wish_of(provider_extensions={"timings": True}).speculate
+    assert not wish_of(provider_extensions={"speculation": False}).speculate
+
+
 def test_what_is_honoured() -> None:
     request = read_chat(
         body(
