@@ -3,8 +3,8 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,13 @@ from bus.bus import Bus
 from bus.commands import command
 from bus.server import Server
 from schemas.commands import Done, LoadModel
-from schemas.ids import ModelId
+from schemas.ids import ModelId, NodeId
 from schemas.instance import Instance, Split
 from schemas.model import ModelSpec, Share
 from tests.models import make_random_llama
 from tests.nodes import NodeProcess, StartNode, watching
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 TOKENS = 600
 MANNERS: list[dict[str, Any]] = [
@@ -64,6 +66,11 @@ class Stage:
         self.bus = bus
         self.client = client
 
+    def runner(self, node: NodeId) -> int:
+        """The pid of the runner that was started last there."""
+        (there,) = [each for each in self.nodes if each.node == node]
+        return there.runner_pids()[-1]
+
     async def load(self, name: str, folder: Path, split: Split, ranks: int = 2) -> Instance:
         """In `ranks` shards, or as a whole on the first node; returns when it is ready."""
         shares = tuple(Share(node=node.node) for node in self.nodes[:ranks]) if ranks > 1 else ()
@@ -97,21 +104,42 @@ async def stage(start_node: StartNode, nats_server: Server) -> AsyncIterator[Sta
         yield Stage(nodes, bus, await stack.enter_async_context(client))
 
 
-@pytest.mark.parametrize("split", ["pipeline", "tensor"])
-async def test_no_stream_breaks_when_a_rank_dies(stage: Stage, split: Split, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("split", "number"),
+    [("pipeline", signal.SIGKILL), ("tensor", signal.SIGKILL), ("pipeline", signal.SIGSTOP)],
+)
+async def test_no_stream_breaks_when_a_rank_dies(
+    stage: Stage, split: Split, number: signal.Signals, tmp_path: Path
+) -> None:
+    """Killed or frozen, the first or the last; before it was split the model said the same."""
     folder = make_random_llama(tmp_path / "model", context=1024)
     await stage.load("whole", folder, "whole", ranks=1)
     undisturbed = await stage.read("whole")
     instance = await stage.load("split", folder, split)
     assert (instance.split, len(instance.nodes)) == (split, 2)
     assert await stage.read("split") == undisturbed
-    for death in (1, 2):
+    for death, shard in enumerate(instance.shards, start=1):
         readings = stage.readings("split")
         reading = [asyncio.create_task(each.read()) for each in readings]
         await asyncio.gather(*(each.begun.wait() for each in readings))
-        victim = next(node for node in stage.nodes if node.node == instance.shards[death - 1].node)
-        os.kill(victim.runner_pids()[-1], signal.SIGKILL)
+        os.kill(stage.runner(shard.node), number)
         assert await asyncio.gather(*reading) == undisturbed
         again = await stage.ready("split", instance.attempt + death)
         assert again.id == instance.id
     assert not any("actor.failed" in node.journal for node in stage.nodes)
+
+
+async def test_two_split_models_on_the_same_nodes(stage: Stage, tmp_path: Path) -> None:
+    """One is killed while both speak: the other one does not notice."""
+    folders = [make_random_llama(tmp_path / name, context=1024, seed=at) for at, name in enumerate("xy")]
+    instances = [
+        await stage.load(folder.name, folder, split)
+        for folder, split in zip(folders, ("pipeline", "tensor"), strict=True)
+    ]
+    undisturbed = [await stage.read(name) for name in "xy"]
+    assert undisturbed[0] != undisturbed[1]
+    together = [asyncio.create_task(stage.read(name)) for name in "xy"]
+    os.kill(stage.runner(instances[0].shards[0].node), signal.SIGKILL)
+    assert await asyncio.gather(*together) == undisturbed
+    attempts = [(await stage.ready(name)).attempt for name in "xy"]
+    assert sorted(attempts) == [1, 2]
