@@ -1,6 +1,7 @@
 """Where a model goes: the state, as placement sees it."""
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 from msgspec import Struct
@@ -28,6 +29,9 @@ UNMEASURED_READ_BYTES_S = 1e10
 UNMEASURED_FLOP_S = {"cpu": 1e11, "metal": 3e12, "cuda": 2e13}
 LAYER_S = {"cpu": 250e-6, "metal": 40e-6, "cuda": 40e-6}
 """What each layer of a step costs besides: making the graph and handing it over; measured on a CPU."""
+
+
+Carried = tuple[Instance, Shard]
 
 
 class Placement(Struct, frozen=True):
@@ -90,9 +94,9 @@ def ask(spec: ModelSpec, state: State, but: InstanceId | None = None) -> Questio
     if not workers:
         besides = " besides the excluded ones" if spec.exclude else ""
         return NoPlace(f"no node with a worker is there{besides}: start one with `actors up`", absent=True)
-    machines = [_machine(node, card, spec, state, but) for node in workers]
-    carried = {node.id: len(_carried(node.id, state, but)) for node in workers}
-    machines.sort(key=lambda one: (carried[one.node], not one.has(None), -one.free_bytes, one.node))
+    carried = _carried(state, but)
+    machines = [_machine(node, card, spec, state, carried[node.id]) for node in workers]
+    machines.sort(key=lambda one: (len(carried[one.node]), not one.has(None), -one.free_bytes, one.node))
     splits = WHOLE if card is None or spec.draft else splittable(card.architecture)
     shape = UNREAD if card is None else _with_draft(shape_of(card, spec), spec, state)
     return Question(shape, Topology(tuple(machines), _links(state)), _until_read(spec, card), splits)
@@ -118,21 +122,20 @@ def _as_wished(instance: Instance) -> bool:
     return spec.strategy in ("auto", instance.split) and ranks >= spec.min_nodes
 
 
-def free_bytes(node: Node, state: State, but: InstanceId | None = None) -> int:
-    """Memory that models may still fill on a node."""
+def free_bytes(node: Node, state: State, carried: Sequence[Carried]) -> int:
+    """Memory that models may still fill on a node beside what it carries."""
     profile = node.profile
     usable = int((profile.accelerator_memory_bytes or profile.memory_bytes) * MEMORY_SHARE)
-    return usable - sum(_shard_bytes(*carried, node, state) for carried in _carried(node.id, state, but))
+    return usable - sum(_shard_bytes(instance, shard, node, state) for instance, shard in carried)
 
 
-def _carried(node: NodeId, state: State, but: InstanceId | None) -> list[tuple[Instance, Shard]]:
-    """What a node carries, counted once for each shard."""
-    return [
-        (instance, shard)
-        for instance in state.instances.values()
-        for shard in instance.shards
-        if shard.node == node and instance.id != but
-    ]
+def _carried(state: State, but: InstanceId | None) -> Mapping[NodeId, Sequence[Carried]]:
+    """What each node carries."""
+    carried: defaultdict[NodeId, list[Carried]] = defaultdict(list)
+    for instance in state.instances.values():
+        for shard in instance.shards if instance.id != but else ():
+            carried[shard.node].append((instance, shard))
+    return carried
 
 
 def _shard_bytes(instance: Instance, shard: Shard, node: Node, state: State) -> int:
@@ -166,13 +169,13 @@ def _until_read(spec: ModelSpec, card: ModelCard | None) -> ModelSpec:
 
 
 def _machine(
-    node: Node, card: ModelCard | None, spec: ModelSpec, state: State, but: InstanceId | None
+    node: Node, card: ModelCard | None, spec: ModelSpec, state: State, carried: Sequence[Carried]
 ) -> Machine:
     profile, known = node.profile, state.download(node.id, spec.id)
     complete = known is not None and known.status == "complete" and known.source == spec.source
     return Machine(
         node=node.id,
-        free_bytes=free_bytes(node, state, but),
+        free_bytes=free_bytes(node, state, carried),
         read_bytes_s=profile.read_bytes_s or profile.memory_bandwidth_bytes_s or UNMEASURED_READ_BYTES_S,
         flop_s=profile.flop_s or UNMEASURED_FLOP_S[profile.accelerator],
         layer_s=LAYER_S[profile.accelerator],

@@ -60,8 +60,8 @@ async def test_questions_that_have_no_answer(
 
 async def test_a_fresh_request_for_a_model_without_a_place_is_answered_at_once(stage: Stage) -> None:
     await stage.decide(TOO_LARGE)
-    for extra in ({}, {"stream": True}):
-        response = await stage.http.post(PATH, json=chat(**extra))
+    for stream in (False, True):
+        response = await stage.http.post(PATH, json=chat(stream=stream))
         assert response.status_code == 503, response.text
         assert response.json()["error"]["code"] == "no_place"
         assert "n1 needs 9 bytes of memory and has 2 left. 7 bytes of memory are missing." in response.text

@@ -7,7 +7,7 @@ import pytest
 
 from actors.master import placement
 from actors.master.decisions import Ripe, decide, heal
-from actors.master.placement import NoPlace, Placement, place, preview
+from actors.master.placement import NoPlace, Placement, ask, place, preview
 from schemas.commands import LoadModel
 from schemas.events import (
     DownloadReported,
@@ -174,13 +174,19 @@ def test_one_that_fits_where_it_is_stays() -> None:
     assert heal(state, Ripe()) == []
 
 
+def free_bytes_of_n1(state: State) -> int:
+    question = ask(BIG, state)
+    assert not isinstance(question, NoPlace)
+    return next(machine.free_bytes for machine in question.topology.machines if machine.node == N1)
+
+
 @pytest.mark.usefixtures("split_everything")
 def test_a_shard_takes_its_part_of_a_nodes_memory() -> None:
     state = small_ones(READ)
     half = (Shard(node=N1, rank=1, layers=(0, 4)), Shard(node=N2, layers=(4, 8)))
-    before = placement.free_bytes(state.nodes[N1], state)
+    before = free_bytes_of_n1(state)
     state = after(state, InstancePlaced(instance=InstanceId("i"), spec=BIG, shards=half, split="pipeline"))
-    assert before - placement.free_bytes(state.nodes[N1], state) == pytest.approx(4.8 * GIB)
+    assert before - free_bytes_of_n1(state) == pytest.approx(4.8 * GIB)
 
 
 def test_excluded_nodes_carry_nothing() -> None:
@@ -250,10 +256,10 @@ def test_a_model_has_room_where_its_draft_has_room_too() -> None:
     before = place(spec, state)
     assert isinstance(before, Placement)
     placed = InstancePlaced(instance=InstanceId("i"), spec=spec, shards=before.shards)
-    alone = placement.free_bytes(state.nodes[N1], after(state, placed))
+    alone = free_bytes_of_n1(after(state, placed))
     draft = msgspec.structs.replace(CARD, weights_bytes=2 * GIB, layer_bytes=(GIB,) * 2)
     state = after(state, placed, ModelDescribed(model=spec.draft_id, source="hf:o/draft", card=draft))
-    assert alone - placement.free_bytes(state.nodes[N1], state) >= 2 * GIB
+    assert alone - free_bytes_of_n1(state) >= 2 * GIB
     assert any(isinstance(event, InstanceDeleted | InstanceRetried) for event in heal(state, Ripe()))
     assert isinstance(place(spec, state, but=InstanceId("i")), NoPlace)
 
