@@ -67,6 +67,8 @@ class Decoding:
         self._out: list[Chunk] = []
         self.step_s = 0.0
         """How long a step takes, of late, or a token where one step makes several."""
+        self.full: list[Row] = []
+        """Those that have left, and are to be read anew."""
         self.speculation: Speculation | None = None
 
     @property
@@ -118,11 +120,14 @@ class Decoding:
         return chunks
 
     def _dismiss(self, keep_seats: bool) -> None:
-        """Rows that are over leave; their seats are kept for others, or closed."""
+        """Rows that are over or full leave; their seats are kept for others, or closed."""
         for seat, row in enumerate(self._rows):
-            if row is None or not row.over:
+            if row is None or not (row.over or row.full):
                 continue
-            self._keep(row, seat)
+            if row.over:
+                self._keep(row, seat)
+            else:
+                self.full.append(row)
             self._rows[seat] = None
             self._batch.leave(seat)
             self._sampler = None
@@ -132,21 +137,11 @@ class Decoding:
             self._rows = [self._rows[seat] for seat in kept]
             self._sampler, self._soiled = None, False
 
-    def release(self) -> list[Row]:
-        """Rows that are full leave."""
-        full = [row for row in self.rows if row.full and not row.over]
-        for row in full:
-            seat = self._rows.index(row)
-            self._rows[seat] = None
-            self._batch.leave(seat)
-            self._sampler = None
-        return full
-
     def _keep(self, row: Row, seat: int) -> None:
         """Its conversation, for the next turn; of several answers to one prompt the first."""
         if self._prefixes is None or not self._prefixes.max_bytes or row.answer.failed or row.index:
             return
-        if isinstance(row, Beam):  # its prompt is kept, and what was searched ends nowhere in particular
+        if isinstance(row, Beam) or not row.whole:  # nobody goes on from there; its prompt is kept
             return
         cache = self._batch.extract(seat)
         self._prefixes.keep(row.ids[: cache[0].offset], cache)

@@ -229,14 +229,18 @@ class MlxEngine:
         joining, read = self._prefill.step(turn.budget)
         chunks += read
         chunks += self._decode(joining)
-        for row in self._decoding.release():
-            row.roll()
-            self._prefill.add([row])
+        self._roll()
         self._answers = [answer for answer in self._answers if not answer.over]
         self._steps += 1
         if self._steps % CLEAR_EVERY == 0:
             mx.clear_cache()
         return chunks
+
+    def _roll(self) -> None:
+        full, self._decoding.full = self._decoding.full, []
+        for row in full:
+            row.roll()
+            self._prefill.add([row])
 
     def _decode(self, joining: Sequence[Joining]) -> list[Chunk]:
         try:

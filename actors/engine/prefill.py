@@ -151,7 +151,7 @@ class Prefill:
         return [chunk for reading in group for chunk in reading.rows[0].answer.fail(*failure(error))]
 
     def _leave(self, reading: Reading) -> list[Joining]:
-        if self._plain:
+        if self._plain and reading.rows[0].whole:
             self._prefixes.keep(reading.rows[0].ids[: reading.until], reading.cache)
         ready, others = reading.fork()
         at = self._readings.index(reading)

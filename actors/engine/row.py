@@ -64,6 +64,11 @@ class Row:
         return self._max_tokens - self.position
 
     @property
+    def whole(self) -> bool:
+        """All of its answer is in view."""
+        return len(self.ids) - self.prompt == self.position
+
+    @property
     def fills(self) -> bool:
         """Its next token is the last that there is room for."""
         return False

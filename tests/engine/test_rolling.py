@@ -108,6 +108,25 @@ def said(chunks: list[Chunk], task: Task) -> list[list[int]]:
     return [tokens(chunks, task.request, index) for index in range(task.n)]
 
 
+def test_whoever_joins_when_it_is_full_changes_nothing(engine: Engine) -> None:
+    alone = tokens(run(engine, a_long(max_tokens=40)))
+    for steps in range(25, 31):  # there is room for 27 tokens
+        engine.add(a_long(max_tokens=40))
+        chunks = [chunk for _ in range(steps) for chunk in engine.step()]
+        chunks += run(engine, a_task([5, 6, 7], "joins", max_tokens=2))
+        assert tokens(chunks) == alone, steps
+
+
+def test_of_what_was_rolled_nothing_is_kept_but_the_prompt(engine: Any) -> None:
+    prompt = PROMPT + PROMPT[:14]
+    engine._prefixes.clear()
+    chunks = run(engine, a_long(prompt, max_tokens=50))
+    assert tokens(chunks) == reference(engine, prompt, 50)
+    plain = engine._prefill._plain
+    assert [len(kept.ids) for kept in engine._prefixes._prefixes.values()] == [34] * plain
+    assert plain or not len(engine._prefixes)
+
+
 def test_what_is_in_view_depends_on_lengths_alone() -> None:
     for room in range(2, 12):
         view = 0
