@@ -1,6 +1,7 @@
 """One model's way to this node: fetched, checked, described and told to the cluster."""
 
 import asyncio
+from pathlib import Path
 
 import structlog
 
@@ -69,9 +70,18 @@ class Delivery:
     async def _bring(self) -> Fetched:
         source = self.sources.named(self.source)
         async with self._record.telling_progress(self.pace.report_s):
-            fetched = await source.fetch(self._record.progress, self.need, verify=self._verify)
+            fetched = await source.fetch(
+                self._record.progress, self.need, verify=self._verify, on_readable=self._read
+            )
         await self._publish(await in_thread(describe, self.model, fetched.folder))
         return fetched
+
+    async def _read(self, folder: Path) -> None:
+        """Tell what the model is before its weights come: it may be too large for this node, or be split."""
+        known = self.bus.view.state.cards.get(self.model)
+        if known is None or known.source != self.source:
+            await self._publish(await in_thread(describe, self.model, folder))
+            await asyncio.sleep(self.pace.reconsider_s)  # cut short when something else is wanted here now
 
     async def _publish(self, described: Described) -> None:
         """The artifact first, so that whoever reads the card finds what it names."""

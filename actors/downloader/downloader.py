@@ -134,7 +134,7 @@ class Downloader(Actor):
             delivery = self.deliveries.get(model)
             if delivery is None or (delivery.is_over and want.lives - delivery.lives):
                 self._deliver(model, want, group)
-            elif not covers(delivery.need, want.need):
+            elif not covers(delivery.need, want.need) or not (delivery.is_over or delivery.need == want.need):
                 await delivery.stop(replaced=True)
                 self._deliver(model, want, group)
             elif want.lives - delivery.lives:

@@ -18,11 +18,13 @@ Explain = Callable[[Unavailable | BusAway, float], Awaitable[None]]
 
 
 class Pace(Struct, frozen=True, kw_only=True):
-    """How often progress is told, and how long a failed try waits for the next; seconds."""
+    """How often progress is told, how long a failed try waits for the next, and how long a fetch waits
+    for what the leader makes of a model that was just read; seconds."""
 
     report_s: float = 1.0
     first_wait_s: float = 1.0
     longest_wait_s: float = 60.0
+    reconsider_s: float = 0.5
 
 
 class Perseverance:

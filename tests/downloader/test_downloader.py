@@ -25,7 +25,7 @@ from tests.models import make_random_llama
 
 WEIGHTS = "model.safetensors"
 HERE = NodeId("n1")
-PACE = Pace(report_s=0.02, first_wait_s=0.02, longest_wait_s=0.1)
+PACE = Pace(report_s=0.02, first_wait_s=0.02, longest_wait_s=0.1, reconsider_s=0.02)
 
 
 class Cluster:

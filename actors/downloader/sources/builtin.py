@@ -16,7 +16,7 @@ class BuiltinModel:
         self.name = name
         self.folders = folders
 
-    async def fetch(self, progress: Progress, need: Need = None, *, verify: bool = False) -> Fetched:  # noqa: ARG002 - there is nothing to fetch, nor to compare with
+    async def fetch(self, progress: Progress, need: Need = None, **more: object) -> Fetched:  # noqa: ARG002 - there is nothing to fetch, nor to compare with
         folder = self.folders.get(self.name)
         if folder is None:
             close = nearest(self.name, self.folders)

@@ -2,6 +2,7 @@
 
 import httpx2
 import msgspec
+from msgspec import Struct
 
 from actors.downloader.sources.folder_lock import folder_lock
 from actors.downloader.sources.gathering import Gathering
@@ -11,10 +12,19 @@ from actors.downloader.sources.manifest import FOLDER
 from actors.downloader.sources.outside import Outside
 from actors.downloader.sources.parts import Parts
 from actors.downloader.sources.shelf import Shelf
-from actors.downloader.sources.source import Fetched, Need, Progress, Unobtainable, Vanished
+from actors.downloader.sources.source import Fetched, Need, OnReadable, Progress, Unobtainable, Vanished
 from actors.downloader.sources.wanted_files import lacks
 from actors.threads import in_thread
 from schemas.manifest import Manifest
+
+
+class _Wish(Struct, frozen=True):
+    """What one call of `fetch` is to do."""
+
+    progress: Progress
+    need: Need
+    verify: bool
+    on_readable: OnReadable | None
 
 
 class FetchedModel:
@@ -25,48 +35,62 @@ class FetchedModel:
         self.outside = outside
         self.folder = shelf.models_dir / outside.folder_name
 
-    async def fetch(self, progress: Progress, need: Need = None, *, verify: bool = False) -> Fetched:
+    async def fetch(
+        self,
+        progress: Progress,
+        need: Need = None,
+        *,
+        verify: bool = False,
+        on_readable: OnReadable | None = None,
+    ) -> Fetched:
         """Without a word to anybody when everything that is needed is here already."""
+        wish = _Wish(progress, need, verify, on_readable)
         with disk_errors(self.outside.source, self.folder):
             (self.folder / FOLDER).mkdir(parents=True, exist_ok=True)
         async with self.shelf.filling[self.folder]:
             with folder_lock(self.folder / FOLDER / "lock"):
                 async with self.outside.client() as client:
-                    return await self._fetch(client, progress, need, verify=verify)
+                    return await self._fetch(client, wish)
 
-    async def _fetch(
-        self, client: httpx2.AsyncClient, progress: Progress, need: Need, *, verify: bool
-    ) -> Fetched:
+    async def _fetch(self, client: httpx2.AsyncClient, wish: _Wish) -> Fetched:
         known = await in_thread(self.shelf.reread, self.folder)
         holding = known or await self._begin(await self._agreed(client))
         try:
-            return await self._fill(client, holding, progress, need, verify=verify)
+            return await self._fill(client, holding, wish)
         except Vanished:
             if known is None:
                 raise
         # The commit that was begun is gone from its place: take what there is now.
         holding = await self._begin(await self._listed(client))
-        return await self._fill(client, holding, progress, need, verify=verify)
+        return await self._fill(client, holding, wish)
 
     async def _begin(self, manifest: Manifest) -> Holding:
         with disk_errors(self.outside.source, self.folder):
             return await in_thread(self.shelf.keep, self.folder, manifest)
 
-    async def _fill(
-        self, client: httpx2.AsyncClient, holding: Holding, progress: Progress, need: Need, *, verify: bool
-    ) -> Fetched:
+    async def _fill(self, client: httpx2.AsyncClient, holding: Holding, wish: _Wish) -> Fetched:
         with disk_errors(self.outside.source, self.folder):
             await in_thread(self.shelf.note_used, self.folder)
-            await in_thread(holding.check, everything=verify or self.shelf.verify_always)
-        gathering = Gathering(self.shelf, self.outside, client, holding, progress)
-        if need is None:
-            await gathering.bring(holding.pieces())
-        else:
-            parts = Parts(holding, need)
-            for stage in (parts.beginnings, parts.headers, parts.tensors):
-                await gathering.bring(await in_thread(stage))
+            await in_thread(holding.check, everything=wish.verify or self.shelf.verify_always)
+        gathering = Gathering(self.shelf, self.outside, client, holding, wish.progress)
+        if not holding.is_whole:
+            await self._bring(gathering, holding, wish)
         with disk_errors(self.outside.source, self.folder):
-            return await in_thread(self._finished, holding, need)
+            return await in_thread(self._finished, holding, wish.need)
+
+    async def _bring(self, gathering: Gathering, holding: Holding, wish: _Wish) -> None:
+        """What the model is first, so that it can be placed as it should be, then its weights."""
+        parts = Parts(holding, wish.need)
+        if wish.need is None and wish.on_readable is None:  # nobody could make it less
+            await gathering.make_room(holding.pieces())
+        for stage in (parts.beginnings, parts.headers):
+            await gathering.bring(await in_thread(stage))
+        lacking = await in_thread(parts.lacking)
+        if lacking and wish.on_readable is not None:
+            with disk_errors(self.outside.source, self.folder):
+                view = await in_thread(holding.view, "headers")
+            await wish.on_readable(view)
+        await gathering.bring(await in_thread(parts.tensors))
 
     def _finished(self, holding: Holding, need: Need) -> Fetched:
         if need is None or holding.is_whole:

@@ -11,7 +11,7 @@ class LocalFolder:
     def __init__(self, path: str) -> None:
         self.path = Path(path)
 
-    async def fetch(self, progress: Progress, need: Need = None, *, verify: bool = False) -> Fetched:  # noqa: ARG002 - there is nothing to fetch, nor to compare with
+    async def fetch(self, progress: Progress, need: Need = None, **more: object) -> Fetched:  # noqa: ARG002 - there is nothing to fetch, nor to compare with
         folder = self.path.expanduser()
         if folder.is_file():
             raise Unobtainable(f"{folder} is a file: name the folder that holds config.json and the weights")

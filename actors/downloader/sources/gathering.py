@@ -59,13 +59,18 @@ class Gathering:
         missing = sum(file.size_of(piece) - file.here(piece) for file, piece in lacking)
         if lacking:
             self._progress.begin(total - missing, total)
-        await in_thread(self._shelf.make_room, self._outside.source, self._holding.folder, missing)
+        await self.make_room(lacking)
         turn = random.randrange(len(lacking)) if lacking else 0
         queue = deque([*lacking[turn:], *lacking[:turn]])  # so that nodes begin with different pieces
         await all_or_none(self._work(queue) for _ in range(min(PIECES_AT_ONCE, len(queue))))
         for file in dict.fromkeys(file for file, _ in pieces):
             if file.is_complete:
                 await self._settle(file)
+
+    async def make_room(self, pieces: Iterable[tuple[PieceFile, int]]) -> None:
+        """Raises Unobtainable where they do not fit."""
+        missing = sum(file.size_of(piece) - file.here(piece) for file, piece in pieces)
+        await in_thread(self._shelf.make_room, self._outside.source, self._holding.folder, missing)
 
     async def _work(self, queue: deque[tuple[PieceFile, int]]) -> None:
         while queue:

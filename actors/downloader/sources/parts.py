@@ -10,6 +10,7 @@ from actors.downloader.configuration import read
 from actors.downloader.damaged_model import DamagedModel
 from actors.downloader.sources.holding import Holding
 from actors.downloader.sources.piece_file import PieceFile
+from actors.downloader.sources.source import Need
 from actors.downloader.sources.wanted_files import WEIGHTS
 from actors.downloader.weights import MAX_HEADER_BYTES, Tensor, decode_header
 
@@ -37,7 +38,7 @@ class Depth(Struct, frozen=True):
 class Parts:
     """What `need` means for the files of `holding`; each method's pieces must be here before the next one is asked."""
 
-    def __init__(self, holding: Holding, need: tuple[tuple[int, int], ...]) -> None:
+    def __init__(self, holding: Holding, need: Need) -> None:
         self._holding = holding
         self._need = need
 
@@ -56,6 +57,8 @@ class Parts:
 
     def tensors(self) -> Pieces:
         """All of what is needed."""
+        if self._need is None:
+            return list(self._holding.pieces())
         headers = {file: _header(file) for file in self._weights()}
         layers = layers_of([name for header in headers.values() for name in header], self._depth())
         needed = [
@@ -66,6 +69,10 @@ class Parts:
             for piece in file.covering(begin, end)
         ]
         return list(dict.fromkeys([*self.headers(), *needed]))
+
+    def lacking(self) -> Pieces:
+        """What is needed, and not here."""
+        return [(file, piece) for file, piece in self.tensors() if not file.has(piece)]
 
     def _weights(self) -> list[PieceFile]:
         return [file for name, file in self._holding.files.items() if name.endswith(WEIGHTS)]

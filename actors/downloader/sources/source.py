@@ -1,6 +1,7 @@
 """The port that the downloader and each place of models meet at."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -48,6 +49,10 @@ Need = tuple[tuple[int, int], ...] | None
 """Layers of which a node needs the weights: the first, and the one after the last, of each run; None: all."""
 
 
+OnReadable = Callable[[Path], Awaitable[None]]
+"""Is told of a folder in which all is there but the weights, of which only the headers are."""
+
+
 class Fetched(Struct, frozen=True):
     """A folder of this machine in which the files are, with the weights of these layers."""
 
@@ -58,8 +63,17 @@ class Fetched(Struct, frozen=True):
 class Source(Protocol):
     """One model's files in one place."""
 
-    async def fetch(self, progress: Progress, need: Need = None, *, verify: bool = False) -> Fetched:
+    async def fetch(
+        self,
+        progress: Progress,
+        need: Need = None,
+        *,
+        verify: bool = False,
+        on_readable: OnReadable | None = None,
+    ) -> Fetched:
         """Where the files are, once all that are needed are there; with `verify` every byte of them is read.
+
+        `on_readable` is awaited before the weights are fetched, if they are.
 
         May be cancelled at any time, and goes on where it was when it is called again. Raises Unavailable and
         Unobtainable.
