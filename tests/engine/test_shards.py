@@ -8,7 +8,7 @@ from actors.engine.factory import Wanted, make_engine
 from actors.engine.port import Engine
 from schemas.split import splittable
 from tests.engine.architectures import make_random
-from tests.engine.ranks import Answers, Job, play
+from tests.engine.ranks import Answers, Job, Script, play
 from tests.engine.running import ORIGIN, a_task, finish, run, tokens
 
 PROMPTS = ([5, 300, 17, 42, 400], [7] * 40, list(range(2, 150)), [9, 8, 7])
@@ -53,19 +53,26 @@ def joined_and_left(engine: Engine) -> Answers:
     return {name: tokens(chunks, name) for name in ("first", "late")}
 
 
-def by_one(folder: Path) -> Answers:
+def asked_briefly(engine: Engine) -> Answers:
+    """More ranks than cores wait for each other's turns on them."""
+    chunks = run(engine, *(a_task(prompt, f"r{at}", max_tokens=6) for at, prompt in enumerate(PROMPTS)))
+    again = tokens(run(engine, a_task(PROMPTS[2], "again", max_tokens=6)), "again")
+    return {"again": again, **{f"together {at}": tokens(chunks, f"r{at}") for at in range(len(PROMPTS))}}
+
+
+def by_one(folder: Path, script: Script) -> Answers:
     engine = make_engine(Wanted(engine="mlx", folder=folder, origin=ORIGIN))
     engine.load(lambda _: None)
     try:
-        return asked(engine)
+        return script(engine)
     finally:
         engine.close()
 
 
-def require_equal(size: int, jobs: list[Job]) -> None:
+def require_equal(size: int, jobs: list[Job], script: Script = asked) -> None:
     """Deadlocked ranks are a failure too: nothing here may wait for ever."""
-    expected = {folder: by_one(folder) for folder in {job.folder for job in jobs}}
-    for job, answers in zip(jobs, play(size, jobs, asked), strict=True):
+    expected = {folder: by_one(folder, script) for folder in {job.folder for job in jobs}}
+    for job, answers in zip(jobs, play(size, jobs, script), strict=True):
         differ = {name for name, ids in expected[job.folder].items() if answers[name] != ids}
         assert not differ, f"{job.folder.name} {job.split} x{size}: {differ}"
 
@@ -92,8 +99,8 @@ def test_two_ranks_are_one_whatever_the_architecture(tmp_path: Path) -> None:
 @pytest.mark.timeout(600)
 def test_more_ranks_than_two(tmp_path: Path) -> None:
     llama, qwen = folder_of("llama", tmp_path), folder_of("qwen2", tmp_path)
-    require_equal(3, [Job(llama, "pipeline", (2, 1, 1)), Job(qwen, "pipeline", (1, 1, 2))])
-    require_equal(4, [Job(llama, "pipeline", (1, 1, 1, 1)), Job(qwen, "tensor")])
+    require_equal(3, [Job(llama, "pipeline", (2, 1, 1)), Job(qwen, "pipeline", (1, 1, 2))], asked_briefly)
+    require_equal(4, [Job(llama, "pipeline", (1, 1, 1, 1)), Job(qwen, "tensor")], asked_briefly)
 
 
 def test_what_is_tried_here_may_be_split() -> None:

@@ -6,6 +6,7 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import openai
@@ -40,6 +41,8 @@ class Reading:
         self._manner = manner
         self.begun = asyncio.Event()
         self.words = [""] * manner.get("n", 1)
+        self.times: list[float] = []
+        """When something came."""
 
     async def read(self) -> list[str]:
         stream = await self._client.chat.completions.create(
@@ -51,6 +54,7 @@ class Reading:
             **self._manner,
         )
         async for chunk in stream:
+            self.times.append(perf_counter())
             for choice in chunk.choices:
                 self.words[choice.index] += choice.delta.content or ""
             if all(len(words) > 20 for words in self.words):
