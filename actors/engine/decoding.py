@@ -66,7 +66,7 @@ class Decoding:
         self._soiled = False
         self._out: list[Chunk] = []
         self.step_s = 0.0
-        """How long a step takes, of late, or a token where one step makes several."""
+        """How long a step takes, of late."""
         self.full: list[Row] = []
         """Those that have left, and are to be read anew."""
         self.speculation: Speculation | None = None
@@ -101,12 +101,12 @@ class Decoding:
             chunks += self._draw(mx.array([row.ids[-1] if row else 0 for row in self._rows]))
         chunks += self._read(go_on=self._ahead)
         self._note(perf_counter() - began)
-        if speculation is not None and len(self._rows) == 1:
-            speculation.worth.note_plain(perf_counter() - began)
+        if speculation is not None:
+            speculation.note_plain(self._rows, perf_counter() - began)
         return chunks
 
-    def _note(self, token_s: float) -> None:
-        self.step_s = 0.8 * self.step_s + 0.2 * token_s
+    def _note(self, seconds: float) -> None:
+        self.step_s = 0.8 * self.step_s + 0.2 * seconds
 
     def _speculate(self, speculation: Speculation) -> list[Chunk]:
         """Several tokens for the only row."""
@@ -114,9 +114,9 @@ class Decoding:
         row = self.rows[0]
         if not row.over:
             self._sampler = None  # what it has counted is not all that comes now
-            began, before = perf_counter(), row.position
+            began = perf_counter()
             chunks += speculation.round(row, self._batch, self._take)
-            self._note((perf_counter() - began) / max(1, row.position - before))
+            self._note(perf_counter() - began)
         return chunks
 
     def _dismiss(self, keep_seats: bool) -> None:

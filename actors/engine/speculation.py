@@ -53,13 +53,23 @@ class Speculation:
 
     def ready(self, rows: Sequence[Row | None], step_s: float) -> bool:
         """Whether the next step is to be a round; a step's time is spent on what the draft has not read yet."""
-        row = rows[0] if len(rows) == 1 else None
-        if row is None or self.worth.resting or not self._suits(row):
+        row = self._only(rows)
+        if row is None or self.worth.resting:
             return False
         self._draft.follow(row)
         if not self._draft.ready and self._draft.left_s <= AFFORDABLE * step_s * row.remaining:
             self._draft.read(step_s)
         return self._draft.ready
+
+    def note_plain(self, rows: Sequence[Row | None], seconds: float) -> None:
+        """A step was no round."""
+        if self._only(rows) is not None:
+            self.worth.note_plain(seconds)
+
+    def _only(self, rows: Sequence[Row | None]) -> Row | None:
+        """The row that could be speculated for."""
+        row = rows[0] if len(rows) == 1 else None
+        return row if row is not None and self._suits(row) else None
 
     def _suits(self, row: Row) -> bool:
         """Searches have no draws; a grammar tells what may come next one token at a time."""
