@@ -4,6 +4,7 @@ from schemas.instance import Split
 
 _BOTH: frozenset[Split] = frozenset({"pipeline", "tensor"})
 _PIPELINE: frozenset[Split] = frozenset({"pipeline"})
+_WHOLE: frozenset[Split] = frozenset({"whole"})
 _SPLITTABLE: dict[str, frozenset[Split]] = {
     "deepseek_v3": _BOTH,
     "gpt_oss": _BOTH,
@@ -22,7 +23,7 @@ _SPLITTABLE: dict[str, frozenset[Split]] = {
 
 def splittable(architecture: str) -> frozenset[Split]:
     """The splits that runners can serve `architecture` in; `whole` always."""
-    return _SPLITTABLE.get(architecture, frozenset()) | {"whole"}
+    return _SPLITTABLE.get(architecture, _WHOLE) | _WHOLE
 
 
 def tensor_fits(heads: int, kv_heads: int, ranks: int) -> bool:

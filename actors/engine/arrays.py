@@ -14,6 +14,8 @@ evaluate: Callable[..., None] = _untyped.eval
 start: Callable[[mx.array], None] = _untyped.async_eval
 """Compute this array; on a CPU this returns when little is left to do, on a GPU at once."""
 from_numpy: Callable[[NDArray[Any]], mx.array] = _untyped.array
+after: Callable[[mx.array, mx.array], mx.array] = _untyped.depends
+"""The first, computed when the second is."""
 vmap: Callable[[Callable[[mx.array], mx.array]], Callable[[mx.array], mx.array]] = _untyped.vmap
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from actors.engine.arrays import evaluate, integers
+from actors.engine.arrays import after, evaluate, integers
 from actors.engine.c_environment import set_for_c
 from actors.engine.kernel_lock import kernel_lock
 from actors.engine.port import EngineLoadError
@@ -36,9 +36,9 @@ class Group:
         """Those of rank 0, lazily; after each other, since all ranks must ask for them in the same order."""
         agreed: list[mx.array] = []
         for array in arrays:
-            mine = array if self.rank == 0 else _after(mx.zeros_like(array), array)
+            mine = array if self.rank == 0 else after(mx.zeros_like(array), array)
             if agreed:
-                mine = _after(mine, agreed[-1])
+                mine = after(mine, agreed[-1])
             agreed.append(mx.distributed.all_sum(mine, group=self.ring))
         return agreed
 
@@ -106,8 +106,3 @@ def _kernel_folder(rank: int) -> Path:
         folder /= f"troupe-kernels-{os.getuid()}-rank-{rank}"
         folder.mkdir(exist_ok=True)
     return folder
-
-
-def _after(array: mx.array, earlier: mx.array) -> mx.array:
-    """The same, computed when `earlier` is."""
-    return mx.depends(array, earlier)

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import mlx.core as mx
 
+from actors.engine.arrays import after
 from actors.engine.group import Group
 
 INDICES = {"fa_idx": False, "ga_idx": False, "swa_idx": True}
@@ -45,7 +46,7 @@ Call = Callable[..., mx.array]
 
 def _wrap(layer: Any, around: Callable[[Call], Call]) -> None:
     """The same layer, of a class of its own: modules are called by their class."""
-    kind = type(layer)
+    kind = cast("type[Any]", type(layer))
     call = cast("Call", kind.__call__)
     layer.__class__ = type(kind.__name__, (kind,), {"__call__": around(call)})
 
@@ -66,7 +67,7 @@ def _sending(call: Call, group: Group) -> Call:
             hidden = mx.distributed.send(hidden, group.rank - 1, group=group.ring)
             cache = named.get("cache", rest[-1] if rest else None)
             if cache is not None:  # a prompt is read for its caches alone: they must ask for the sending
-                cache.keys = mx.depends(cache.keys, hidden)
+                cache.keys = after(cache.keys, hidden)
         return mx.distributed.all_gather(hidden, group=group.ring)[: hidden.shape[0]]
 
     return send

@@ -84,7 +84,7 @@ def folder_of(architecture: str, tmp_path: Path) -> Path:
 @pytest.mark.timeout(300)
 def test_two_ranks_are_one(tmp_path: Path) -> None:
     qwen = folder_of("qwen3", tmp_path)
-    require_equal(2, [Job(qwen, "pipeline", (3, 1)), Job(qwen, "tensor")])
+    require_equal(2, [Job(qwen, "pipeline", (3, 1)), Job(qwen, "tensor")], asked_briefly)
 
 
 @pytest.mark.slow
