@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from actors.engine import speculation
 from actors.engine.speculation_worth import Worth
 from tests.models import save_safetensors
 
@@ -31,4 +30,4 @@ def make_draft(kind: str, model: Path, folder: Path, noise: float = 0.2) -> Path
 def speculate_always(monkeypatch: pytest.MonkeyPatch) -> None:
     """However slow it is: for models so small that it does not pay."""
     monkeypatch.setattr(Worth, "resting", property(lambda _: False))
-    monkeypatch.setattr(speculation, "AFFORDABLE", float("inf"))
+    monkeypatch.setattr("actors.engine.speculation.AFFORDABLE", float("inf"))
