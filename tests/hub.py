@@ -12,6 +12,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
@@ -237,7 +238,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _blob(self, file: str, content: bytes) -> dict[str, Any]:
         size = self.hub.sizes.get(file, len(content))
-        large = {"sha256": hashlib.sha256(content).hexdigest(), "size": size, "pointerSize": 134}
+        large = {"sha256": sha256(content), "size": size, "pointerSize": 134}
         return {"size": size, "blobId": blob_id(content), **({"lfs": large} if is_large(file) else {})}
 
     def _tree(self, name: str, revision: str) -> None:
@@ -246,7 +247,7 @@ class Handler(BaseHTTPRequestHandler):
             return
         entries = [
             {"type": "file", "path": file, "size": len(content), "oid": blob_id(content)}
-            | ({"lfs": {"oid": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 134}}
+            | ({"lfs": {"oid": sha256(content), "size": len(content), "pointerSize": 134}}
                if is_large(file) else {})
             for file, content in found[1].items()
         ]  # fmt: skip
@@ -265,8 +266,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Location", f"{self.hub.store_url}/large/{name}/{commit}/{file}")
         self.send_header("X-Repo-Commit", commit)
         self.send_header("X-Linked-Size", str(len(files[file])))
-        self.send_header("X-Linked-Etag", f'"{hashlib.sha256(files[file]).hexdigest()}"')
-        self.send_header("X-Xet-Hash", hashlib.sha256(files[file]).hexdigest())
+        self.send_header("X-Linked-Etag", f'"{sha256(files[file])}"')
+        self.send_header("X-Xet-Hash", sha256(files[file]))
         self.send_header("Content-Length", "0")
         return self.end_headers()
 
@@ -283,9 +284,7 @@ class Handler(BaseHTTPRequestHandler):
         if begin >= len(content) > 0:
             return self._refuse(Refusal(416))
         self.send_response(206 if is_part else 200)
-        self.send_header(
-            "ETag", f'"{hashlib.sha256(content).hexdigest() if is_large(file) else blob_id(content)}"'
-        )
+        self.send_header("ETag", f'"{sha256(content) if is_large(file) else blob_id(content)}"')
         self.send_header("Content-Length", str(end - begin))
         if is_part:
             self.send_header("Content-Range", f"bytes {begin}-{end - 1}/{len(content)}")
@@ -299,14 +298,14 @@ class Handler(BaseHTTPRequestHandler):
     def _send(self, file: str, plan: Plan, content: bytes, begin: int, end: int) -> None:
         cut = plan.cuts.pop(0) if plan.cuts else None
         stop = end if cut is None else min(begin + cut, end)
-        for piece in self._pieces(plan, content[:stop], begin):
+        for piece in self._pieces(plan, memoryview(content)[:stop], begin):
             self.wfile.write(piece)
             with self.hub.counting:
                 self.hub.served[file] += len(piece)
         if stop < end:
             self.close_connection = True
 
-    def _pieces(self, plan: Plan, content: bytes, begin: int) -> Iterator[bytes]:
+    def _pieces(self, plan: Plan, content: memoryview, begin: int) -> Iterator[memoryview]:
         """In order; stops where the plan says so."""
         hold = plan.hold
         stop = hold.after if hold is not None and not hold.go_on.is_set() else None
@@ -361,6 +360,12 @@ def is_large(file: str) -> bool:
     return file.endswith((".safetensors", ".bin", ".gguf")) or file == "tokenizer.json"
 
 
+@cache
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+@cache
 def blob_id(content: bytes) -> str:
     """Git's name for a file's content."""
     return hashlib.sha1(f"blob {len(content)}\0".encode() + content).hexdigest()
