@@ -98,6 +98,7 @@ async def _neighbours(settings: Settings, folder: DataFolder, stack: AsyncExitSt
         node=folder.node_id(),
         stage="seeking" if settings.discover else "first",
         remembers=_remembers(folder.nats),
+        several=bool(settings.bus_peers),
         addresses=own_addresses(),
     )
     neighbours = Neighbours(mine)

@@ -48,6 +48,8 @@ class Notice(Struct, frozen=True, kw_only=True):
     """It looks for a cluster; it is the first and starts the bus; its server is the bus."""
     remembers: bool = False
     """Its data folder holds the memory of a cluster."""
+    several: bool = False
+    """Its server is one of several that are one bus: others of them announce themselves too."""
     port: int = 0
     addresses: tuple[str, ...] = ()
 
@@ -171,7 +173,7 @@ class Neighbours:
         if notice is None:
             self.seen.pop(node, None)
         elif notice.cluster == self._mine.cluster and notice.node != self._mine.node:
-            if notice.stage == "bus" == self._mine.stage and node not in self.seen:
+            if self._mine.stage == "bus" == notice.stage and not notice.several and node not in self.seen:
                 log.error("discovery.two_clusters", cluster=notice.cluster, other=notice.addresses)
             self.seen[node] = notice
         self._changed.set()
@@ -195,6 +197,7 @@ def _service(notice: Notice) -> AsyncServiceInfo:
             "node": notice.node,
             "stage": notice.stage,
             "remembers": str(int(notice.remembers)),
+            "several": str(int(notice.several)),
         },
         server=f"troupe-{notice.node}.local.",
         parsed_addresses=list(notice.addresses),

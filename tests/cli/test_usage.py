@@ -18,7 +18,7 @@ from tests.cli.command import HERE, actors
         (["load", "guide", "--replicas", "99"], "invalid value for '--replicas'"),
         (["load", "guide", "--decode", "50"], "--decode only go with --engine simulated"),
         (["load", "guide", "--engine", "simulatd"], "it is one of mlx, simulated"),
-        (["up", "--join", "nats://x"], "no such option: --join"),
+        (["up", "--join", "nats://x"], "join is no address to join"),
         (["up", "--api-port", "70000"], "--api-port is 70000, which cannot be used: expected int <= 65535"),
         (["up", "--no-api", "--no-worker", "--no-master"], "leave nothing to run"),
         (["chat", "--once", ""], "there is nothing to ask"),
