@@ -40,7 +40,7 @@ class Spoken(NamedTuple):
 
 
 @pytest.fixture
-async def stage(start_node: StartNode, nats_server: Server) -> AsyncIterator[Stage]:
+async def stage(nats_server: Server, start_node: StartNode) -> AsyncIterator[Stage]:
     url = ("--nats", nats_server.url, "--model", "none")
     nodes = [await start_node("a", *url), await start_node("b", *url, "--no-api")]
     async with AsyncExitStack() as stack:

@@ -99,7 +99,7 @@ class Stage:
 
 
 @pytest.fixture
-async def stage(start_node: StartNode, nats_server: Server) -> AsyncIterator[Stage]:
+async def stage(nats_server: Server, start_node: StartNode) -> AsyncIterator[Stage]:
     url = ("--nats", nats_server.url, "--model", "none")
     nodes = list(await asyncio.gather(start_node("a", *url), start_node("b", *url, "--no-api")))
     async with AsyncExitStack() as stack:
