@@ -1,5 +1,6 @@
 """The manifest of a model, kept beside its files."""
 
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -30,6 +31,8 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     for left in (folder / FOLDER).iterdir():
         if left.suffix in (".partial", ".pieces") and left.stem not in gathering:
             left.unlink()
+        elif left.is_dir():  # what a shard was given of it
+            shutil.rmtree(left)
     draft = folder / FOLDER / f"{NAME}.new"
     draft.write_bytes(msgspec.json.encode(manifest))
     draft.replace(folder / FOLDER / NAME)
