@@ -24,8 +24,8 @@ CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 FOX = "The quick brown fox 东京 \N{GRINNING FACE} jumps over the lazy dog, and then it rests."
 DOG = "A dog: \N{SNOWMAN} sleeps."
 THINK = "hm, well\n</think>\n\n" + FOX
-USAGE = {"stream_options": {"include_usage": True}}
-LOGPROBS = {"logprobs": True, "top_logprobs": 2}
+USAGE: dict[str, Any] = {"stream_options": {"include_usage": True}}
+LOGPROBS: dict[str, Any] = {"logprobs": True, "top_logprobs": 2}
 
 CASES: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
     "plain": (CHAT, chat(), (FOX,)),
