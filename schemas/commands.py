@@ -27,6 +27,13 @@ class RestartInstance(Struct, frozen=True, kw_only=True, tag=True):
     instance: InstanceId
 
 
+class DrainNode(Struct, frozen=True, kw_only=True, tag=True):
+    """To the master: a node is to take nothing new, and what it carries is to go elsewhere; `undo`: use it again."""
+
+    node: NodeId
+    undo: bool = False
+
+
 class PreviewModel(Struct, frozen=True, kw_only=True, tag=True):
     """To the master: how could one more copy of this model be placed now? Nothing is decided."""
 
@@ -85,7 +92,7 @@ class FilesFound(Struct, frozen=True, kw_only=True, tag=True):
 
 
 FilesCommand = FindFiles | PullModel | RemoveModel
-MasterCommand = LoadModel | UnloadModel | RestartInstance
+MasterCommand = LoadModel | UnloadModel | RestartInstance | DrainNode
 MasterMessage = MasterCommand | PreviewModel
 NodeCommand = StopNode
 

@@ -143,6 +143,18 @@ class NodeLost(Decided, frozen=True, kw_only=True, tag=True):
         return self.node
 
 
+class NodeDrained(Decided, frozen=True, kw_only=True, tag=True):
+    """A node takes nothing new, and what it carries goes elsewhere; or, with `draining` false, is used again."""
+
+    entity = "node"
+    node: NodeId
+    draining: bool = True
+
+    @property
+    def entity_id(self) -> str:
+        return self.node
+
+
 class NodeJoined(Seen, frozen=True, kw_only=True, tag=True):
     """A node is there; `incarnation` names this life of its process."""
 
@@ -265,6 +277,7 @@ KnownEvent = (
     | InstanceRetried
     | InstanceDeleted
     | NodeLost
+    | NodeDrained
     | NodeJoined
     | NodeLeft
     | RunnerReported

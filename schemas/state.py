@@ -20,6 +20,7 @@ from schemas.events import (
     ModelDesired,
     ModelRemoved,
     ModelUnplaced,
+    NodeDrained,
     NodeJoined,
     NodeLeft,
     NodeLost,
@@ -63,6 +64,8 @@ class Node(Struct, frozen=True, kw_only=True):
     """When it joined or was lost; Unix time in seconds."""
     addresses: tuple[str, ...] = ()
     """Where other nodes reach it, the likeliest first."""
+    draining: bool = False
+    """It takes nothing new, until it is told otherwise or its process starts again."""
 
 
 class Model(Struct, frozen=True, kw_only=True):
@@ -234,6 +237,9 @@ def _decided(before: Entity | None, recorded: Recorded) -> Entity | None:
             return Model(seq=seq, spec=event.spec)
         case ModelUnplaced():
             return _unplaced(before, event, seq)
+        case NodeDrained():
+            known = isinstance(before, Node)
+            return msgspec.structs.replace(before, seq=seq, draining=event.draining) if known else before
         case NodeLost():
             return _lost(before, event, recorded)
         case InstancePlaced():
@@ -254,7 +260,7 @@ def _seen(before: Entity | None, recorded: Recorded) -> Entity | None:
         case ModelDescribed():
             return Card(seq=seq, model=event.model, source=event.source, card=event.card)
         case NodeJoined():
-            return _joined(event, recorded)
+            return _joined(before, event, recorded)
         case NodeLeft():
             return _lost(before, event, recorded)
         case RunnerReported():
@@ -275,7 +281,8 @@ def _unplaced(before: Entity | None, event: ModelUnplaced, seq: int) -> Entity |
     )
 
 
-def _joined(event: NodeJoined, recorded: Recorded) -> Node:
+def _joined(before: Entity | None, event: NodeJoined, recorded: Recorded) -> Node:
+    drained = isinstance(before, Node) and before.draining and before.incarnation == event.incarnation
     return Node(
         seq=recorded.seq,
         id=event.node,
@@ -287,6 +294,7 @@ def _joined(event: NodeJoined, recorded: Recorded) -> Node:
         api_url=event.api_url,
         since=recorded.time,
         addresses=event.addresses,
+        draining=drained,
     )
 
 

@@ -100,7 +100,8 @@ async def _hear(bus: Bus, expected: set[NodeId]) -> dict[NodeId, Beat]:
 
 def _node_cells(row: NodeRow) -> tuple[str | Text, ...]:
     beat = row.beat
-    status = screen.coloured("alive") if row.alive else screen.coloured("lost", f": {row.why}")
+    here = "drained" if row.draining else "alive"
+    status = screen.coloured(here) if row.alive else screen.coloured("lost", f": {row.why}")
     heat = f" {beat.temperature_c:.0f} °C" if beat and beat.temperature_c is not None else ""
     used = f"{in_bytes(beat.memory_used_bytes)} of " if beat else ""
     return (

@@ -65,6 +65,7 @@ class NodeRow(Struct, frozen=True, kw_only=True):
     profile: NodeProfile
     models: tuple[ModelId, ...] = ()
     """What it carries, one entry for each instance."""
+    draining: bool = False
     beat: Beat | None = None
 
 
@@ -184,6 +185,7 @@ def _node_row(state: State, node: Node, beat: Beat | None) -> NodeRow:
         id=node.id,
         name=node.name,
         alive=node.alive,
+        draining=node.draining,
         leader=node.alive and state.leader is not None and state.leader.node == node.id,
         roles=node.roles,
         version=node.version,

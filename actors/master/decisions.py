@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from actors.master.placement import NoPlace, Placement, fits, place
 from actors.master.wishes import contradiction
-from schemas.commands import LoadModel, MasterCommand, RestartInstance, UnloadModel
+from schemas.commands import DrainNode, LoadModel, MasterCommand, RestartInstance, UnloadModel
 from schemas.events import (
     Decided,
     InstanceDeleted,
@@ -15,6 +15,7 @@ from schemas.events import (
     ModelDesired,
     ModelRemoved,
     ModelUnplaced,
+    NodeDrained,
     NodeLost,
 )
 from schemas.ids import InstanceId, ModelId, NodeId, new_instance_id
@@ -45,6 +46,12 @@ def decide(state: State, command: MasterCommand) -> list[Decided] | Refused:
             if command.model not in state.models:
                 return unknown_model(command.model, state)
             return [ModelRemoved(model=command.model)]
+        case DrainNode():
+            node = state.nodes.get(command.node)
+            if node is None:
+                return _unknown("node", command.node, state.nodes)
+            wished = not command.undo
+            return [NodeDrained(node=node.id, draining=wished)] if node.draining != wished else []
         case RestartInstance():
             instance = state.instances.get(command.instance)
             if instance is None:
@@ -133,7 +140,9 @@ def _retry(instance: Instance, state: State, why: str) -> Iterator[Decided]:
 
 def _scale(model: Model, state: State, new_id: Callable[[], InstanceId]) -> Iterator[Decided]:
     """One instance more, or all that are too many: each placement counts in the next."""
-    there, wanted = state.instances_of(model.spec.id), model.spec.replicas
+    all_of_it, wanted = state.instances_of(model.spec.id), model.spec.replicas
+    leaving = [one for one in all_of_it if any(state.nodes[node].draining for node in _known(one, state))]
+    there = [one for one in all_of_it if one not in leaving]
     stranded = [one for one in there if not all(is_alive(node, state) for node in one.nodes)]
     if len(there) > wanted:
         worst_first = sorted(there, key=lambda instance: (instance.status == "ready", -instance.seq))
@@ -151,6 +160,15 @@ def _scale(model: Model, state: State, new_id: Callable[[], InstanceId]) -> Iter
             yield from _say(model, placement)
     else:
         yield from _say(model, None)
+        if all(one.status == "ready" for one in there):  # until then the old ones serve
+            for instance in leaving:
+                yield InstanceDeleted(
+                    instance=instance.id, why="its node is drained, and others serve the model"
+                )
+
+
+def _known(instance: Instance, state: State) -> list[NodeId]:
+    return [node for node in instance.nodes if node in state.nodes]
 
 
 def _say(model: Model, lack: NoPlace | Placement | None) -> Iterator[Decided]:

@@ -16,6 +16,7 @@ from bus.errors import BusAway, Fenced
 from bus.lease import Holder, Lease, node_lease
 from schemas.commands import (
     Done,
+    DrainNode,
     LoadModel,
     MasterCommand,
     MasterMessage,
@@ -80,6 +81,10 @@ class Master(Actor):
 
     @handles(RestartInstance)
     async def restart_instance(self, order: RestartInstance) -> Struct:
+        return await self._carry_out(order)
+
+    @handles(DrainNode)
+    async def drain_node(self, order: DrainNode) -> Struct:
         return await self._carry_out(order)
 
     @handles(PreviewModel)

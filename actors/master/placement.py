@@ -85,14 +85,17 @@ def ask(spec: ModelSpec, state: State, but: InstanceId | None = None) -> Questio
     workers = [
         node
         for node in state.nodes.values()
-        if node.alive and "worker" in node.roles and node.id not in spec.exclude
+        if node.alive and not node.draining and "worker" in node.roles and node.id not in spec.exclude
     ]
     if spec.node is not None:
         workers = [node for node in workers if node.id == spec.node]
         if not workers:
-            return NoPlace(f"{spec.id} may only run on node {spec.node}, which is not there", absent=True)
+            return NoPlace(
+                f"{spec.id} may only run on node {spec.node}, which is not there or is drained", absent=True
+            )
     if not workers:
-        besides = " besides the excluded ones" if spec.exclude else ""
+        left_out = spec.exclude or any(node.draining for node in state.nodes.values())
+        besides = " besides those that are excluded or drained" if left_out else ""
         return NoPlace(f"no node with a worker is there{besides}: start one with `actors up`", absent=True)
     carried = _carried(state, but)
     machines = [_machine(node, card, spec, state, carried[node.id]) for node in workers]

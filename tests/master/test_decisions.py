@@ -8,13 +8,15 @@ from hypothesis import strategies as st
 from actors.master.complaints import Complaints
 from actors.master.decisions import Ripe, backoff_s, decide, heal, is_alive
 from actors.master.placement import NoPlace, Placement, place
-from schemas.commands import LoadModel, RestartInstance, UnloadModel
+from schemas.commands import DrainNode, LoadModel, RestartInstance, UnloadModel
 from schemas.events import (
     Decided,
+    InstanceDeleted,
     InstancePlaced,
     InstanceRetried,
     ModelDescribed,
     ModelDesired,
+    NodeDrained,
     NodeJoined,
     NodeLeft,
     NodeLost,
@@ -59,11 +61,17 @@ def test_healing_ends_with_what_is_wished_for(
     )
     state = healed(state, Ripe(lost=frozenset(lost), failed=failed))
     assert not any(node.alive and node.id in lost for node in state.nodes.values())
-    workers = [node for node in state.nodes.values() if node.alive and "worker" in node.roles]
+    workers = [
+        node for node in state.nodes.values() if node.alive and not node.draining and "worker" in node.roles
+    ]
     for instance in state.instances.values():
         assert instance.spec.id in state.models
     for model in state.models.values():
-        there = state.instances_of(model.spec.id)
+        there = [
+            one
+            for one in state.instances_of(model.spec.id)
+            if not any(state.nodes[node].draining for node in one.nodes if node in state.nodes)
+        ]
         assert len(there) <= model.spec.replicas
         if workers:
             assert len(there) == model.spec.replicas
@@ -85,6 +93,40 @@ def test_a_command_twice_is_a_command_once(history: list[Recorded], order: LoadM
     again = decide(state, order)
     assert not isinstance(again, Refused)
     assert not any(isinstance(event, ModelDesired) for event in again)
+
+
+def test_what_a_drained_node_carries_goes_elsewhere_first() -> None:
+    state = healed(after(State(), joined("n1"), joined("n2"), ModelDesired(spec=GUIDE)), EVERYTHING)
+    [old] = state.instances.values()
+    [node] = old.nodes
+    drained = decide(state, DrainNode(node=node))
+    assert drained == [NodeDrained(node=node)]
+    state = after(state, NodeDrained(node=node))
+    [new] = heal(state, EVERYTHING)
+    assert isinstance(new, InstancePlaced)
+    assert {shard.node for shard in new.shards} == {"n1", "n2"} - old.nodes
+    state = after(state, new)
+    assert heal(state, EVERYTHING) == [], "the old one serves until the new one can"
+    ready = RunnerReported(instance=new.instance, node=new.shards[0].node, attempt=1, status="ready")
+    [gone] = heal(after(state, ready), EVERYTHING)
+    assert isinstance(gone, InstanceDeleted) and gone.instance == old.id
+
+
+def test_a_drained_node_whose_model_has_no_other_place_keeps_it_and_says_why() -> None:
+    state = healed(after(State(), joined("n1"), ModelDesired(spec=GUIDE)), EVERYTHING)
+    state = healed(after(state, NodeDrained(node=NodeId("n1"))), EVERYTHING)
+    assert len(state.instances) == 1
+    assert "excluded or drained" in state.models[GUIDE.id].unplaced
+    again = decide(state, DrainNode(node=NodeId("n1"), undo=True))
+    assert isinstance(again, list)
+    state = healed(after(state, *again), EVERYTHING)
+    assert (len(state.instances), state.models[GUIDE.id].unplaced) == (1, "")
+
+
+def test_a_node_that_starts_again_is_used_again() -> None:
+    state = after(State(), joined("n1"), NodeDrained(node=NodeId("n1")))
+    assert after(state, joined("n1")).nodes[NodeId("n1")].draining
+    assert not after(state, joined("n1", incarnation="two")).nodes[NodeId("n1")].draining
 
 
 def test_unloading_what_is_not_loaded_names_the_nearest() -> None:

@@ -194,7 +194,7 @@ def test_excluded_nodes_carry_nothing() -> None:
     placed = place(spec, after(State(), joined("n1"), joined("n2")))
     assert isinstance(placed, Placement) and placed.shards[0].node == N2
     lack = place(spec, after(State(), joined("n1")))
-    assert isinstance(lack, NoPlace) and "besides the excluded ones" in lack.reason
+    assert isinstance(lack, NoPlace) and "besides those that are excluded" in lack.reason
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from schemas.events import (
     ModelDesired,
     ModelRemoved,
     ModelUnplaced,
+    NodeDrained,
     NodeJoined,
     NodeLeft,
     NodeLost,
@@ -51,6 +52,7 @@ events: st.SearchStrategy[Event] = st.one_of(
     st.builds(InstanceRetried, instance=instances, attempt=attempts, shards=shards, why=words),
     st.builds(InstanceDeleted, instance=instances, why=words),
     st.builds(NodeLost, node=nodes, incarnation=incarnations, why=words),
+    st.builds(NodeDrained, node=nodes, draining=st.booleans()),
     st.builds(NodeLeft, node=nodes, incarnation=incarnations),
     st.builds(
         NodeJoined,

@@ -28,6 +28,7 @@ from schemas.chunks import (
 from schemas.commands import (
     Answer,
     Done,
+    DrainNode,
     FilesAnswer,
     FilesCommand,
     FilesFound,
@@ -59,6 +60,7 @@ from schemas.events import (
     ModelDesired,
     ModelRemoved,
     ModelUnplaced,
+    NodeDrained,
     NodeLeft,
     NodeLost,
     RunnerReported,
@@ -100,6 +102,7 @@ JSON: list[tuple[object, object]] = [
     (KnownEvent, InstanceRetried(instance=INSTANCE, attempt=2, shards=SHARDS, why="it failed: killed")),
     (KnownEvent, InstanceDeleted(instance=INSTANCE, why="the model was unloaded")),
     (KnownEvent, NodeLost(node=NODE, incarnation="x", why="its lease ran out")),
+    (KnownEvent, NodeDrained(node=NODE)),
     (KnownEvent, NodeLeft(node=NODE, incarnation="x")),
     (KnownEvent, joined("n1")),
     (
@@ -112,6 +115,7 @@ JSON: list[tuple[object, object]] = [
     (MasterCommand, LoadModel(spec=SPEC)),
     (MasterCommand, UnloadModel(model=MODEL)),
     (MasterCommand, RestartInstance(instance=INSTANCE)),
+    (MasterCommand, DrainNode(node=NODE)),
     (MasterMessage, PreviewModel(model=MODEL)),
     (NodeCommand, StopNode(node=NodeId("n1"))),
     (OpenLink, OpenLink(by=NodeId("n1"))),
