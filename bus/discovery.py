@@ -128,9 +128,10 @@ class Neighbours:
         """Two may come here at the same moment: each says so before it acts, and one gives way."""
         await self.say("first")
         await self.until(self._has_rival, SETTLE_S)
-        if self._has_rival():
+        gives_way = self._has_rival()
+        if gives_way:
             await self.say("seeking")
-        return not self._has_rival()
+        return not gives_way
 
     def _has_rival(self) -> bool:
         return any(
