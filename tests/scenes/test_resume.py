@@ -28,6 +28,7 @@ GRID: list[tuple[str, dict[str, Any]]] = [
     (CHAT, {"top_k": 40, "logprobs": True, "top_logprobs": 3, "n": 2}),
     (CHAT, {"stop": ["e", "q"], "ignore_eos": True, "min_p": 0.001}),
     (CHAT, PENALTIES),
+    (CHAT, {"use_beam_search": True, "n": 2, "max_tokens": 12, "logprobs": True}),
     (CHAT, {"response_format": SCHEMA, "max_tokens": 300}),
     (CHAT, {"tools": TOOLS, "tool_choice": NAMED, "max_tokens": 300}),
     (CHAT, {"tools": TOOLS, "tool_choice": "required", "parallel_tool_calls": False, "max_tokens": 300}),
