@@ -31,7 +31,10 @@ def endpoint() -> Iterator[str]:
 @pytest.fixture
 def access(endpoint: str) -> BucketAccess:
     httpx2.post(f"{endpoint}/moto-api/reset")
-    httpx2.put(f"{endpoint}/models", headers={"Authorization": "AWS4-HMAC-SHA256 Credential=key/20260101/us-east-1/s3/aws4_request"})
+    httpx2.put(
+        f"{endpoint}/models",
+        headers={"Authorization": "AWS4-HMAC-SHA256 Credential=key/20260101/us-east-1/s3/aws4_request"},
+    )
     return BucketAccess(endpoint, "us-east-1", "key", "secret")
 
 
