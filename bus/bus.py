@@ -16,7 +16,7 @@ from bus.address import public
 from bus.audits import Audits
 from bus.blobs import Blobs
 from bus.claims import Claims
-from bus.clusters import require_cluster
+from bus.clusters import limits_of
 from bus.connection import Connection
 from bus.errors import BusAway, BusError
 from bus.lease import Leases
@@ -83,16 +83,14 @@ class Bus:
     ) -> "Bus":
         """Connect and make the cluster's streams where they are missing.
 
-        `joins`: the cluster is thought to be there; `NoCluster` when only others are.
+        `joins`: the cluster is there, or will be in a moment; `NoCluster` when only others are.
         Raises `BusAway` when nothing answers within `deadline_s` seconds, `UnusableServer` for a server that
         is too old or has no JetStream, ValueError for a cluster name that no subject can hold.
         """
         Subjects(cluster)
         connection = await Connection.open(url, name, deadline_s)
         try:
-            if joins:
-                await require_cluster(connection, cluster)
-            await _until_made(connection, cluster, limits, deadline_s)
+            limits = await _until_made(connection, cluster, limits, deadline_s, joins=joins)
         except BusError:
             await connection.close()
             raise
@@ -212,9 +210,9 @@ class Bus:
 
 
 async def _until_made(
-    connection: Connection, cluster: str, limits: StreamLimits | None, deadline_s: float
-) -> None:
-    """Make the streams, as soon as enough servers of the bus are there."""
+    connection: Connection, cluster: str, limits: StreamLimits | None, deadline_s: float, *, joins: bool
+) -> StreamLimits | None:
+    """Make the streams, as soon as enough servers of the bus are there; who joins, as they are made already."""
     async for attempt in AsyncRetrying(
         retry=retry_if_exception_type((BusAway, NatsError, TimeoutError)),
         wait=wait_random_exponential(multiplier=0.1, max=1.0),
@@ -222,4 +220,6 @@ async def _until_made(
         reraise=True,
     ):
         with attempt:
+            limits = await limits_of(connection, cluster) if joins else limits
             await make_streams(connection.jetstream, cluster, limits)
+    return limits

@@ -1,9 +1,11 @@
 """Which clusters a NATS server carries, by the names of their logs."""
 
+from nats.js.errors import NotFoundError
+
 from bus.address import public
 from bus.connection import Connection
-from bus.errors import BusError
-from bus.streams import Streams
+from bus.errors import BusAway, BusError
+from bus.streams import StreamLimits, Streams
 from schemas.nearest import did_you_mean
 
 
@@ -22,8 +24,18 @@ async def clusters_on(connection: Connection) -> list[str]:
     return [name.removesuffix(ending) for name in names if name.endswith(ending)]
 
 
-async def require_cluster(connection: Connection, cluster: str) -> None:
-    """Raises `NoCluster` when others are there, but not this one: its name was mistyped. An empty bus may become it."""
-    there = await clusters_on(connection)
-    if there and cluster not in there:
-        raise no_cluster(connection.url, cluster, there)
+async def limits_of(connection: Connection, cluster: str) -> StreamLimits:
+    """How the cluster that is there keeps its streams, so that who joins makes none in another way.
+
+    Raises `NoCluster` when only others are there: its name was mistyped; `BusAway` while there is none yet.
+    """
+    try:
+        info = await connection.jetstream.stream_info(Streams(cluster).events)
+    except NotFoundError as missing:
+        there = await clusters_on(connection)
+        if there:
+            raise no_cluster(connection.url, cluster, there) from missing
+        raise BusAway(
+            f"{public(connection.url)} carries no cluster yet: is its first node starting?"
+        ) from missing
+    return StreamLimits(replicas=info.config.num_replicas or 1)
