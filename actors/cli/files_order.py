@@ -41,7 +41,9 @@ async def ordered(bus: Bus, node: NodeId, order: PullModel | RemoveModel) -> int
         stop=stop_after_delay(DEADLINE_S),
     )
     try:
-        answer: Done | FilesFound | Refused = await tries(bus.ask, bus.subjects.files(node), order, FilesAnswer, DEADLINE_S)
+        answer: Done | FilesFound | Refused = await tries(
+            bus.ask, bus.subjects.files(node), order, FilesAnswer, DEADLINE_S
+        )
     except RetryError as failure:
         raise CommandFailed(f"{name} does not answer; `actors nodes` says whether it is there") from failure
     if isinstance(answer, Refused):
