@@ -27,7 +27,7 @@ from bus.bus import Bus
 from bus.errors import BlobMissing, BusError
 from bus.queue import Pulled
 from bus.tracing import Tracing
-from schemas.chunks import Chunk, Failed, FailureCode
+from schemas.chunks import Chunk, Failed, FailureCode, Started
 from schemas.events import RunnerReported
 from schemas.group import Seat
 from schemas.instance import RunnerStatus
@@ -39,6 +39,8 @@ log = structlog.get_logger()
 
 CONNECT_S = 30.0
 """How long the bus may be away while a runner starts; seconds."""
+OWN_UP_S = 1.0
+"""How long a task out of the queue waits until the bus has heard who took it; seconds."""
 Stage = tuple[RunnerStatus, int]
 
 
@@ -177,11 +179,19 @@ class Runner:
         self._give_up_others(task)
         if self._tasks.has_room_for(task):
             await pulled.take()
+            await self._own_up(task)
             self._take(task)
         else:
             freed = self._tasks.freed
             await pulled.give_back()
             await freed.wait()
+
+    async def _own_up(self, task: Task) -> None:
+        """Its owner knows who has it before the engine does: what ends a runner at once is to be known as that."""
+        job = self._job
+        begun = Started(task.request, task.attempt, job.instance, job.node, job.attempt)
+        self._bus.post(self._bus.subjects.out(task.api, task.request), msgspec.msgpack.encode([begun]))
+        await self._bus.answers(OWN_UP_S)
 
     def _give_up_others(self, task: Task) -> None:
         """The owner has moved on to this attempt: no chunk of another one is wanted."""

@@ -123,6 +123,22 @@ async def test_the_kept_slot_pulls_the_high_lane_alone(
     await client.until_ended("normal")
 
 
+async def test_who_takes_a_task_out_of_the_queue_says_so_before_its_engine_does(
+    start_runner: StartRunner, client: Client, bus: Bus
+) -> None:
+    await start_runner(engine="simulated", slots=1, decode=1000)
+    await client.until_status("ready")
+    assert await client.offer(a_task(request="r1", max_tokens=2000)) == ACCEPTED
+    assert await client.offer(a_task(request="offered")) != ACCEPTED
+    await bus.queue.put(a_task(request="pulled"), ttl_s=60)
+    chunks = await client.until_ended("pulled")
+    assert [type(chunk) for chunk in chunks[:2]] == [Started, Started]
+    assert (chunks[0].instance, chunks[0].instance_attempt) == (
+        chunks[1].instance,
+        chunks[1].instance_attempt,
+    )
+
+
 async def test_what_needs_more_slots_than_are_free_stays_in_the_queue(
     start_runner: StartRunner, client: Client, bus: Bus
 ) -> None:
