@@ -94,7 +94,7 @@ class Decoding:
             return chunks
         speculation = self.speculation
         if speculation is not None and speculation.ready(self._rows, self.step_s):
-            chunks += self._speculate(speculation)
+            self._speculate(speculation)
             return chunks
         began = perf_counter()
         if self._drawn is None:
@@ -108,16 +108,16 @@ class Decoding:
     def _note(self, seconds: float) -> None:
         self.step_s = 0.8 * self.step_s + 0.2 * seconds
 
-    def _speculate(self, speculation: Speculation) -> list[Chunk]:
-        """Several tokens for the only row."""
-        chunks = self._read(go_on=False) if self._drawn is not None else []
+    def _speculate(self, speculation: Speculation) -> None:
+        """Several tokens for the only row; a round that fails leaves those that were drawn before it."""
+        if self._drawn is not None:
+            self._out += self._read(go_on=False)
         row = self.rows[0]
         if not row.over:
             self._sampler = None  # what it has counted is not all that comes now
             began = perf_counter()
-            chunks += speculation.round(row, self._batch, self._take)
+            self._out += speculation.round(row, self._batch, self._take)
             self._note(perf_counter() - began)
-        return chunks
 
     def _dismiss(self, keep_seats: bool) -> None:
         """Rows that are over or full leave; their seats are kept for others, or closed."""

@@ -52,10 +52,17 @@ class Speculation:
         return self._draft.nbytes
 
     def ready(self, rows: Sequence[Row | None], step_s: float) -> bool:
-        """Whether the next step is to be a round; a step's time is spent on what the draft has not read yet."""
+        """Whether the next step is to be a round; a step's time is spent on what the draft has not read yet. Raises
+        SpeculationFailed."""
         row = self._only(rows)
         if row is None or self.worth.resting:
             return False
+        try:
+            return self._catch_up(row, step_s)
+        except REQUEST_ERRORS as error:
+            raise SpeculationFailed(str(error)) from error
+
+    def _catch_up(self, row: Row, step_s: float) -> bool:
         self._draft.follow(row)
         if not self._draft.ready and self._draft.left_s <= AFFORDABLE * step_s * row.remaining:
             self._draft.read(step_s)

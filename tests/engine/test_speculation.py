@@ -211,6 +211,41 @@ def test_a_draft_that_breaks_is_dropped(plain: Engine, llama: Path, monkeypatch:
     assert engine.gauges.drafted == 0
 
 
+def test_a_draft_that_cannot_read_is_dropped(
+    plain: Engine, llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine: Any = loaded(llama, llama)
+
+    def broken(_seconds: float) -> None:
+        raise RuntimeError("[malloc] the draft has no room")
+
+    monkeypatch.setattr(engine._decoding.speculation._draft, "read", broken)
+    task = a_task(LONG[:40], max_tokens=20)
+    assert tokens(run(engine, task)) == tokens(run(plain, task)), "the request is not blamed"
+    assert engine._decoding.speculation is None
+
+
+def test_what_was_drawn_before_a_round_that_fails_is_sent(
+    plain: Engine, llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine: Any = loaded(llama, llama)
+    decoding, speculation = engine._decoding, engine._decoding.speculation
+    decoding._ahead = True
+    pauses = iter([True, True, True])
+    monkeypatch.setattr(Worth, "resting", property(lambda _: next(pauses, False)))
+
+    def broken(_row: Any, _count: int) -> Any:
+        assert decoding._drawn is None
+        raise RuntimeError("[malloc] the draft has no room")
+
+    monkeypatch.setattr(speculation._draft, "propose", broken)
+    task = a_task(max_tokens=20)
+    chunks = [chunk for chunk in run(engine, task) if isinstance(chunk, Tokens)]
+    assert [chunk.offset for chunk in chunks] == list(range(20))
+    assert tokens(list(chunks)) == tokens(run(plain, task))
+    assert decoding.speculation is None
+
+
 def test_gauges_count_what_was_proposed_and_its_memory(llama: Path) -> None:
     engine = loaded(llama, llama)
     chunks = run(engine, a_task(max_tokens=30))
