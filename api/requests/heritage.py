@@ -3,19 +3,17 @@
 What is not kept any more is made again: seed and position alone decide which token comes next.
 """
 
-import asyncio
 from collections.abc import Sequence as Several
-from contextlib import aclosing, suppress
+from contextlib import suppress
+from functools import partial
 
 import structlog
 
-from api.requests.inbox import readable
-from api.requests.kept import DEADLINE_S, kept
+from api.requests.readings import Readings
 from api.requests.request import InFlight
 from api.requests.sequence import Sequence
 from api.requests.withdrawals import Withdrawals
 from bus.bus import Bus
-from bus.errors import BusError
 from schemas.chunks import Chunk, Ended, SequenceEnded, Tokens
 from schemas.ids import ApiId, RequestId
 
@@ -26,7 +24,7 @@ class Heritage:
     """Ends who still works on the answer, and takes over what has come of it."""
 
     def __init__(self, bus: Bus, withdrawals: Withdrawals) -> None:
-        self._bus = bus
+        self._readings = Readings(bus)
         self._withdrawals = withdrawals
 
     async def claim(self, request: InFlight, earlier: Several[tuple[ApiId, RequestId]]) -> None:
@@ -34,21 +32,9 @@ class Heritage:
         will = Will(request.sequences)
         self._withdrawals.send(earlier[-1][1])
         for number, (api, name) in enumerate(earlier):
-            try:
-                await self._read(api, name, number, will)
-            except (TimeoutError, BusError):
-                log.warning("heritage.gone", request=request.id, of=name)
+            await self._readings.tell(api, name, partial(will.take, life=number))
         log.info("heritage.claimed", request=request.id, of=earlier[-1][1], tokens=request.received)
         request.inherit(will.ended)
-
-    async def _read(self, api: ApiId, name: RequestId, number: int, will: "Will") -> None:
-        mark = name.encode()
-        async with asyncio.timeout(DEADLINE_S), aclosing(kept(self._bus, api)) as frames:
-            async for frame in frames:
-                if mark in frame.payload:  # most are others', and not worth decoding
-                    for chunk in readable(frame.payload):
-                        if chunk.request == name:
-                            will.take(chunk, number)
 
 
 class Will:

@@ -83,7 +83,9 @@ class Inbox:
 
 
 def readable(payload: bytes) -> Frame:
-    """Those chunks of a damaged frame, or of a newer runner's, that can be read."""
+    """Its chunks: of a damaged frame, or of a newer runner's, those that can be read."""
+    with suppress(*UNREADABLE):
+        return _decode(payload)
     frame: Frame = []
     with suppress(*UNREADABLE):
         for raw in _split(payload):
