@@ -17,6 +17,7 @@ from schemas.ids import InstanceId, NodeId
 from schemas.instance import Fate, Shard
 from schemas.refused import Refused
 from schemas.task import Made, Task, pack_ids, unpack_ids
+from tests.api.requests.keeping import until_kept
 from tests.api.stage import MODEL, NODE, Actor, Play, Stage, chat, ids_of, says, spec, staged
 from tests.conftest import ConnectBus
 from tests.facts import joined
@@ -264,7 +265,7 @@ async def test_what_is_not_kept_is_made_again(far: tuple[Stage, Bus, Relay]) -> 
         await cut(stage.bus, relay)
         (task,) = actor.tasks
         await actor.tokens(task, [IDS[REACHES]], REACHES)
-        await near.connection.client.flush()
+        await until_kept(near, task.api, 1 + REACHES + 1)
         await near.connection.jetstream.purge_stream("troupe_out")
         await mend(stage.bus, relay)
         actor.play = goes_on(TEXT)

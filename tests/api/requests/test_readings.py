@@ -13,15 +13,10 @@ from bus.reader import Stored
 from schemas.chunks import Chunk, Tokens
 from schemas.ids import ApiId, RequestId
 from schemas.task import pack_ids
+from tests.api.requests.keeping import until_kept
 
 API = ApiId("abcdef01")
 NAMES = [RequestId(f"r{number}") for number in range(20)]
-
-
-async def until_kept(bus: Bus, frames: int) -> None:
-    """The server has a frame before its stream does."""
-    while (await bus.connection.jetstream.stream_info("troupe_out")).state.messages < frames:  # noqa: ASYNC110  # the stream tells nobody
-        await asyncio.sleep(0.01)
 
 
 async def test_many_who_ask_at_once_are_told_in_one_pass(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,7 +30,7 @@ async def test_many_who_ask_at_once_are_told_in_one_pass(bus: Bus, monkeypatch: 
     for offset in range(3):
         frame = [Tokens(name, 1, 0, offset, pack_ids([7])) for name in NAMES]
         await bus.send_raw(bus.subjects.out_all(API), msgspec.msgpack.encode(frame))
-    await until_kept(bus, 3)
+    await until_kept(bus, API, 3)
     readings, told = Readings(bus), {name: list[Chunk]() for name in NAMES}
     await asyncio.gather(*[readings.tell(API, name, told[name].append) for name in NAMES for _ in range(2)])
     assert passes == [API]
