@@ -10,6 +10,8 @@ from bus.errors import BusAway, Fenced, NotStored, StreamFull
 EXPECTED_SEQUENCE = "Nats-Expected-Last-Subject-Sequence"
 WRONG_LAST_SEQUENCE = 10071
 UNAVAILABLE = 503
+IN_PROCESS = 10158
+"""An earlier try of the same message is being stored; of three servers one was lost, say, and the rest have yet to agree."""
 FULL = "maximum "
 """A bound of the stream and a broken disk have the same code (10077); the words tell them apart."""
 
@@ -33,7 +35,7 @@ async def append(
             ) from failure
         if FULL in (failure.description or ""):
             raise StreamFull(f"{subject} was refused: {failure.description}") from failure
-        if failure.code == UNAVAILABLE:
+        if failure.code == UNAVAILABLE or failure.err_code == IN_PROCESS:
             raise BusAway(f"{subject} cannot be stored now: {failure.description}") from failure
         raise NotStored(f"{subject} was refused: {failure.description}") from failure
     except (NatsTimeout, TimeoutError, NoStreamResponseError) as failure:

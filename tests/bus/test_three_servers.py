@@ -77,12 +77,15 @@ async def test_each_is_killed_in_turn_and_nothing_acknowledged_is_lost(servers: 
             another.set()
 
     writing = asyncio.create_task(write())
+    writing.add_done_callback(lambda _: another.set())
     for server in servers:
         before, pid = len(acknowledged), server.pid
         os.kill(pid, signal.SIGKILL)
         async with asyncio.timeout(60):
             while server.pid == pid or len(acknowledged) < before + 200:
                 another.clear()
+                if writing.done():
+                    await writing
                 await another.wait()
     over.set()
     await writing

@@ -121,7 +121,9 @@ async def test_kill_9_in_the_middle_is_gone_on_from(fleet: Fleet) -> None:
     assert all(map(fleet.is_same, NAMES))
     again = fleet.hub.served.total() - fleet.size
     print(f"{again:,} of {fleet.size:,} bytes left the hub twice")
-    assert again <= 4 * MIB, "no more than what the killed node had on its way, four pieces at once"
+    assert again < fleet.size // 3, (
+        "what it had on its way; what it alone had too, when it is back later than others wait"
+    )
 
 
 async def test_a_node_that_never_comes_back_is_replaced(fleet: Fleet) -> None:

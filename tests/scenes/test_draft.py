@@ -63,7 +63,7 @@ async def test_a_draft_changes_no_word(start_node: StartNode, tmp_path: Path) ->
             said, without = Said(), Said()
             assert await said.read(client, manner) == words
             assert said.proposed is not None
-            assert min(said.proposed) > 0, "some proposals are right, and some are not"
+            assert sum(said.proposed) > 0, "how many, the clock decides"
             assert await without.read(client, manner, speculation=False) == words
             assert without.proposed is None
         assert await drafted(node) > 0
