@@ -28,8 +28,10 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         if file not in manifest.files:
             (folder / file.name).unlink(missing_ok=True)
     gathering = {file.partial_name.removesuffix(".partial") for file in manifest.files}
+    recut = earlier is not None and earlier.piece_bytes != manifest.piece_bytes
     for left in (folder / FOLDER).iterdir():
-        if left.suffix in (".partial", ".pieces") and left.stem not in gathering:
+        outdated = left.suffix == ".pieces" and recut  # its records count in pieces of another size
+        if outdated or (left.suffix in (".partial", ".pieces") and left.stem not in gathering):
             left.unlink()
         elif left.is_dir():  # what a shard was given of it
             shutil.rmtree(left)
