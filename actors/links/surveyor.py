@@ -54,25 +54,24 @@ class Surveyor(Actor):
 
     @forever
     async def survey(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
-            state = self.bus.view.state
-            others = peers(state, self.bus.node)
-            due = [node for node in others if loop.time() - self._at.get(node, -REFRESH_S) >= REFRESH_S]
+            others = peers(self.bus.view.state, self.bus.node)
             self._known = {node: link for node, link in self._known.items() if node in others}
-            if not due:
-                await self._until_due(others)
-                continue
-            await asyncio.sleep(random.uniform(0.5, 1.5) * PAUSE_S)
-            new = [link for node in due if (link := await self._measured(node)) is not None]
-            await self._record(new)
+            self._at = {node: at for node, at in self._at.items() if node in others}
+            due = [node for node in others if node not in self._at] or await self._oldest(others)
+            if due:
+                await asyncio.sleep(random.uniform(0.5, 1.5) * PAUSE_S)
+                await self._record([link for node in due if (link := await self._measured(node)) is not None])
 
-    async def _until_due(self, others: list[NodeId]) -> None:
-        """Until another node is there, or a link is to be measured again."""
-        with suppress(TimeoutError):
+    async def _oldest(self, others: list[NodeId]) -> list[NodeId]:
+        """The one that was measured longest ago, after a while; none when somebody comes or goes before."""
+        try:
             await self.bus.view.until(
                 lambda state: peers(state, self.bus.node) != others, timeout_s=REFRESH_S
             )
+        except TimeoutError:
+            return sorted(others, key=self._at.__getitem__)[:1]
+        return []
 
     async def _measured(self, node: NodeId) -> Link | None:
         """None where the other side is of an older version, or cannot be reached."""

@@ -52,6 +52,20 @@ async def test_two_nodes_record_their_ways_to_each_other(connect_bus: ConnectBus
     await asyncio.wait(living)
 
 
+async def test_one_link_is_measured_again_at_a_time_the_oldest_first(
+    connect_bus: ConnectBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.links.surveyor.REFRESH_S", 0.01)
+    bus = await connect_bus("n1")
+    for name in ("n1", "n2", "n3"):
+        await bus.log.record(joined(name))
+    surveyor, others = Surveyor(bus, ("127.0.0.1",)), [NodeId("n2"), NodeId("n3")]
+    await bus.view.until(lambda state: peers(state, bus.node) == others, timeout_s=5)
+    surveyor._at = {NodeId("n2"): 2.0, NodeId("n3"): 1.0}
+    assert await surveyor._oldest(others) == ["n3"]
+    assert await surveyor._oldest(others[:1]) == [], "somebody came"
+
+
 def node(name: str, *roles: Role) -> Node:
     return Node(
         seq=1,
