@@ -13,7 +13,6 @@ import structlog
 
 from actors.bus_access import BusAccess, open_bus
 from actors.downloader.downloader import Downloader
-from actors.downloader.peers.addresses import EVERYWHERE, LOOPBACK
 from actors.downloader.sources.bucket import BucketAccess
 from actors.downloader.sources.hub import HubAccess
 from actors.downloader.supply import Supply
@@ -22,6 +21,7 @@ from actors.ensemble import Ensemble
 from actors.first_models import load_first_models
 from actors.journal import keep_journal
 from actors.links.surveyor import Surveyor
+from actors.machine.addresses import EVERYWHERE, LOOPBACK
 from actors.machine.beats import sample_load, send_beats
 from actors.machine.data_folder import DataFolder
 from actors.machine.node_info import NodeInfo

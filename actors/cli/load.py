@@ -14,7 +14,7 @@ from actors.cli.cluster import bus_at, bus_of, find_cluster
 from actors.cli.failure import FAILED, USAGE, CommandFailed
 from actors.cli.load_display import Display, display_for
 from actors.cli.node_name import node_named
-from actors.cli.options import Cluster, DataDir, Json, Nats, Where
+from actors.cli.options import STALLED_S, Cluster, DataDir, Json, Nats, Stalled, Where
 from actors.cli.placement_wishes import PlacementWishes
 from actors.cli.progress import Progress, progress_of
 from actors.model_wish import UnknownModel, wish
@@ -25,7 +25,6 @@ from schemas.ids import ModelId, NodeId
 from schemas.model import DRAFT_TOKENS, EngineName, ModelSpec, SimulatedSpeed
 from schemas.refused import Refused
 
-STALLED_S = 1800.0
 GONE_S = 30.0
 SIMULATED = "Only with --engine simulated"
 PLACE = "Where it goes"
@@ -107,10 +106,7 @@ def load(
         typer.Option("--load-s", metavar="SECONDS", help="How long it loads.", rich_help_panel=SIMULATED),
     ] = None,
     wait: Annotated[bool, typer.Option(help="Wait until it is ready, or has failed.")] = True,
-    timeout: Annotated[
-        float,
-        typer.Option(min=0.1, metavar="SECONDS", help="Give up waiting after so long without progress."),
-    ] = STALLED_S,
+    timeout: Stalled = STALLED_S,
     nats: Nats = None,
     cluster: Cluster = None,
     data_dir: DataDir = None,

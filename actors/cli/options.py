@@ -20,6 +20,13 @@ DataDir = Annotated[
         "--data-dir", metavar="DIR", help="Data folder of a node of it.", rich_help_panel="Which cluster"
     ),
 ]
+STALLED_S = 1800.0
+Stalled = Annotated[
+    float,
+    typer.Option(
+        "--timeout", min=0.1, metavar="SECONDS", help="Give up waiting after so long without progress."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 

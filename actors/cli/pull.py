@@ -14,15 +14,13 @@ from actors.cli.failure import FAILED, USAGE, CommandFailed
 from actors.cli.files_order import node_names, ordered, source_of
 from actors.cli.load_display import Display, display_for
 from actors.cli.node_name import node_named
-from actors.cli.options import Cluster, DataDir, Json, Nats, Where
+from actors.cli.options import STALLED_S, Cluster, DataDir, Json, Nats, Stalled, Where
 from actors.cli.progress import Progress
 from actors.cli.rows import FileRow, file_rows
 from bus.bus import Bus
 from schemas.commands import PullModel
 from schemas.ids import ModelId, NodeId
 from schemas.state import Download, State
-
-STALLED_S = 1800.0
 
 
 class Pulled(Struct, frozen=True, kw_only=True):
@@ -45,10 +43,7 @@ def pull(
         bool, typer.Option("--verify", help="Read every byte that is there; bring again what is damaged.")
     ] = False,
     wait: Annotated[bool, typer.Option(help="Wait until the files are there.")] = True,
-    timeout: Annotated[
-        float,
-        typer.Option(min=0.1, metavar="SECONDS", help="Give up waiting after so long without progress."),
-    ] = STALLED_S,
+    timeout: Stalled = STALLED_S,
     nats: Nats = None,
     cluster: Cluster = None,
     data_dir: DataDir = None,

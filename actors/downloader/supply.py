@@ -4,11 +4,11 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from actors.downloader.peers.addresses import LOOPBACK
 from actors.downloader.sources.bucket import BucketAccess
 from actors.downloader.sources.colleagues import Colleagues
 from actors.downloader.sources.hub import HubAccess
 from actors.downloader.sources.shelf import Shelf
+from actors.machine.addresses import LOOPBACK
 
 
 class Supply(Struct, frozen=True, kw_only=True):

@@ -50,14 +50,10 @@ def do(engine: RankEngine, told: Round) -> list[Chunk]:
     return engine.step(told.turn)
 
 
-class Leading:
-    """Rank 0: an engine like any other, whose rounds are told to the other ranks; `tell` is called on its thread."""
+class _Rank:
+    """What every rank's engine says as it is."""
 
-    def __init__(self, engine: RankEngine, tell: Callable[[bytes], None]) -> None:
-        self._engine = engine
-        self._tell = tell
-        self._orders: list[Task | Cancel] = []
-        self._told: deque[Round] = deque()
+    _engine: RankEngine
 
     @property
     def slots(self) -> int:
@@ -67,15 +63,25 @@ class Leading:
     def gauges(self) -> Gauges:
         return self._engine.gauges
 
+    def warm(self) -> None:
+        self._engine.warm()
+
+
+class Leading(_Rank):
+    """Rank 0: an engine like any other, whose rounds are told to the other ranks; `tell` is called on its thread."""
+
+    def __init__(self, engine: RankEngine, tell: Callable[[bytes], None]) -> None:
+        self._engine = engine
+        self._tell = tell
+        self._orders: list[Task | Cancel] = []
+        self._told: deque[Round] = deque()
+
     @property
     def idle(self) -> bool:
         return self._engine.idle and not self._orders and not any(told.orders for told in self._told)
 
     def load(self, report: Report) -> None:
         self._engine.load(report)
-
-    def warm(self) -> None:
-        self._engine.warm()
 
     def add(self, task: Task) -> None:
         self._orders.append(task)
@@ -104,7 +110,7 @@ class Leading:
         self._engine.close()
 
 
-class Following:
+class Following(_Rank):
     """Any other rank: has work while it was told rounds, and nothing to say."""
 
     def __init__(self, make: Callable[[], RankEngine]) -> None:
@@ -117,23 +123,12 @@ class Following:
         self._told.append(_decode(told))
 
     @property
-    def slots(self) -> int:
-        return self._engine.slots
-
-    @property
-    def gauges(self) -> Gauges:
-        return self._engine.gauges
-
-    @property
     def idle(self) -> bool:
         return not self._told
 
     def load(self, report: Report) -> None:
         self._engine = self._make()
         self._engine.load(report)
-
-    def warm(self) -> None:
-        self._engine.warm()
 
     def add(self, task: Task) -> None:
         raise NotImplementedError("tasks come to rank 0")

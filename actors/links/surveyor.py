@@ -7,6 +7,7 @@ from secrets import token_hex
 
 from actors.actor import Actor, forever, handles
 from actors.links.yardstick import DEADLINE_S, Measured, be_measured, measure
+from actors.machine.addresses import EVERYWHERE
 from bus.bus import Bus
 from bus.errors import BusError
 from schemas.commands import LinkAnswer, LinkOpen, OpenLink
@@ -24,7 +25,6 @@ CHANGED = 0.2
 """What differs less than this part from what is known is not worth an event."""
 MOST_LINKS = 32
 """Nodes that one node measures its way to; in a larger cluster each has others, so that every node is known to some."""
-_EVERYWHERE = "0.0.0.0"  # noqa: S104  # open for seconds, and to one who knows the secret
 
 
 class Surveyor(Actor):
@@ -46,7 +46,7 @@ class Surveyor(Actor):
         alone = len(self._addresses) == 1
         server = await asyncio.start_server(
             lambda reader, writer: be_measured(reader, writer, secret),
-            self._addresses[0] if alone else _EVERYWHERE,
+            self._addresses[0] if alone else EVERYWHERE,
             0,
         )
         asyncio.get_running_loop().call_later(DEADLINE_S, server.close)

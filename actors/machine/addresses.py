@@ -7,7 +7,7 @@ import psutil
 
 INNER = ("docker", "br-", "veth", "virbr", "cni", "flannel", "podman")
 """Interfaces that lead to containers and virtual machines of this machine, and nowhere else."""
-LOOPBACK = "127.0.0.1"
+LOOPBACK, EVERYWHERE = "127.0.0.1", "0.0.0.0"  # noqa: S104  # whoever listens there asks for a secret
 
 
 def own_addresses() -> tuple[str, ...]:
@@ -18,7 +18,7 @@ def own_addresses() -> tuple[str, ...]:
         for name, addresses in sorted(psutil.net_if_addrs().items())
         if name in up and not name.startswith(INNER)
         for address in addresses
-        if address.family == socket.AF_INET and not ipaddress.ip_address(address.address).is_loopback
+        if address.family == socket.AF_INET and not is_loopback(address.address)
     ]
     return tuple(sorted(found, key=lambda address: address != _default())) or (LOOPBACK,)
 
@@ -29,6 +29,12 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def urls(host: str, port: int) -> tuple[str, ...]:
+    """What a server that listens on `host` is asked by, the likeliest first."""
+    hosts = dict.fromkeys((*own_addresses(), LOOPBACK)) if host == EVERYWHERE else (host,)
+    return tuple(f"http://{f'[{each}]' if ':' in each else each}:{port}" for each in hosts)
 
 
 def _default() -> str:

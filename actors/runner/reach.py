@@ -3,11 +3,10 @@
 import os
 import socket
 import uuid
-from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from actors.machine.addresses import LOOPBACK, own_addresses
+from actors.machine.addresses import LOOPBACK, is_loopback, own_addresses
 from bus.address import BusAddress
 
 BOOT, NETWORK = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/net")
@@ -22,7 +21,7 @@ def own_host(nats_url: str) -> str:
         except OSError:
             return own_addresses()[0]
         host = str(probe.getsockname()[0])
-    return own_addresses()[0] if ip_address(host).is_loopback else host
+    return own_addresses()[0] if is_loopback(host) else host
 
 
 def own_machine() -> str:

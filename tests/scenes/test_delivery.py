@@ -16,6 +16,7 @@ from schemas.manifest import MIB
 from schemas.model import ModelSpec, Share
 from schemas.state import Download, State
 from tests.cli.command import Ran, actors
+from tests.downloader.test_peers import flip
 from tests.hub import Hub
 from tests.models import make_random_llama
 from tests.nodes import NodeProcess, StartNode, watching
@@ -187,12 +188,3 @@ async def until_here(bus: Bus, node: NodeProcess, count: int) -> None:
 
 async def until_complete(bus: Bus, node: NodeProcess) -> None:
     await bus.view.until(lambda _: (each := download(bus, node)) and each.status == "complete", timeout_s=120)
-
-
-def flip(file: Path, at: int) -> None:
-    """One bit."""
-    with file.open("r+b") as opened:
-        opened.seek(at)
-        byte = opened.read(1)[0]
-        opened.seek(at)
-        opened.write(bytes([byte ^ 1]))

@@ -135,10 +135,13 @@ async def test_a_request_that_crashes_its_runner_twice_is_poison(start_node: Sta
     async with watching(node) as bus, client_of(node) as client:
         await load(bus, msgspec.structs.replace(SIM_SPEC, simulated=SimulatedSpeed(prefill=1)))
         begun: asyncio.Queue[int] = asyncio.Queue()
+        heard: set[int] = set()
 
         def hear(payload: bytes, _subject: str) -> None:
+            """A life that pulls its task says so, and its engine says it once more."""
             for chunk in msgspec.msgpack.decode(payload, type=Frame):
-                if isinstance(chunk, Started):
+                if isinstance(chunk, Started) and chunk.instance_attempt not in heard:
+                    heard.add(chunk.instance_attempt)
                     begun.put_nowait(chunk.instance_attempt)
 
         async with bus.listening(bus.subjects.chunks, hear):

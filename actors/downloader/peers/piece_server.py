@@ -10,9 +10,9 @@ from typing import Any, cast
 
 import uvicorn
 
-from actors.downloader.peers.addresses import urls
 from actors.downloader.sources.piece_file import PieceFile
 from actors.downloader.sources.shelf import Shelf
+from actors.machine.addresses import urls
 from actors.threads import in_thread
 
 DIGEST = "x-piece-sha256"
