@@ -52,6 +52,12 @@ class OpenLink(Struct, frozen=True, kw_only=True, tag=True):
     by: NodeId
 
 
+class LinkLost(Struct, frozen=True, kw_only=True, tag=True):
+    """To a node, from one of its runners: the way to that other node is cut."""
+
+    to: NodeId
+
+
 class LinkOpen(Struct, frozen=True, kw_only=True, tag=True):
     """Where a node waits to be measured, and what whoever comes must say first."""
 
@@ -104,6 +110,8 @@ class Done(Struct, frozen=True, kw_only=True, tag=True):
 
 
 Answer = Done | Refused
+LinkOrder = OpenLink | LinkLost
 LinkAnswer = LinkOpen | Refused
+LinkNoted = Done | Refused
 PreviewAnswer = Previews | Refused
 FilesAnswer = FilesFound | Done | Refused

@@ -15,6 +15,8 @@ class Present(Struct, frozen=True, kw_only=True, tag=True):
     """Free when it was looked at."""
     machine: str
     """Equal for ranks that share a loopback interface."""
+    line: int = 0
+    """Port where the rank before this one keeps a connection to see whether the link is there; 0: an older version's, without."""
 
 
 class Piece(Struct, frozen=True, array_like=True):

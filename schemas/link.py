@@ -16,3 +16,5 @@ class Link(Struct, frozen=True, kw_only=True):
     """Bytes a second of one long transfer."""
     address: str = ""
     """The address of `to_node` over which it was measured; empty: not said."""
+    reachable: bool = True
+    """False: both ends are there, and the link between them is cut; its numbers are 0."""

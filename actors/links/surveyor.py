@@ -10,7 +10,7 @@ from actors.links.yardstick import DEADLINE_S, Measured, be_measured, measure
 from actors.machine.addresses import EVERYWHERE
 from bus.bus import Bus
 from bus.errors import BusError
-from schemas.commands import LinkAnswer, LinkOpen, OpenLink
+from schemas.commands import Done, LinkAnswer, LinkLost, LinkOpen, LinkOrder, OpenLink
 from schemas.events import LinksMeasured
 from schemas.ids import NodeId
 from schemas.link import Link
@@ -19,6 +19,8 @@ from schemas.state import State
 
 REFRESH_S = 60.0
 """One link of a node is measured again in this time; the oldest first."""
+RETRY_S = 5.0
+"""Those that are cut are measured again in this time."""
 PAUSE_S = 2.0
 """A node that has just come has other things to do first."""
 CHANGED = 0.2
@@ -30,7 +32,7 @@ MOST_LINKS = 32
 class Surveyor(Actor):
     """Listens on `troupe.cmd.link.{node}`; one link at a time, so that no two measurements of a node disturb each other."""
 
-    messages = OpenLink
+    messages = LinkOrder
 
     def __init__(self, bus: Bus, addresses: tuple[str, ...]) -> None:
         super().__init__(bus, inbox=bus.subjects.link(bus.node))
@@ -52,6 +54,13 @@ class Surveyor(Actor):
         asyncio.get_running_loop().call_later(DEADLINE_S, server.close)
         return LinkOpen(addresses=self._addresses, port=server.sockets[0].getsockname()[1], secret=secret)
 
+    @handles(LinkLost)
+    async def lose(self, order: LinkLost) -> Done:
+        """Believed at once; the loop beside this one soon measures whether it is so."""
+        self.logger.warning("link.lost", to=order.to)
+        await self._record([self._cut(order.to)])
+        return Done()
+
     @forever
     async def survey(self) -> None:
         while True:
@@ -64,17 +73,23 @@ class Surveyor(Actor):
                 await self._record([link for node in due if (link := await self._measured(node)) is not None])
 
     async def _oldest(self, others: list[NodeId]) -> list[NodeId]:
-        """The one that was measured longest ago, after a while; none when somebody comes or goes before."""
+        """Those that are cut, or the one that was measured longest ago, after a while; none when somebody comes or goes
+        before, or another link is cut."""
+        cut = self._unreachable()
         try:
             await self.bus.view.until(
-                lambda state: peers(state, self.bus.node) != others, timeout_s=REFRESH_S
+                lambda state: peers(state, self.bus.node) != others or self._unreachable() != cut,
+                timeout_s=RETRY_S if cut else REFRESH_S,
             )
         except TimeoutError:
-            return sorted(others, key=self._at.__getitem__)[:1]
+            return cut or sorted(others, key=self._at.__getitem__)[:1]
         return []
 
+    def _unreachable(self) -> list[NodeId]:
+        return [node for node, link in self._known.items() if not link.reachable]
+
     async def _measured(self, node: NodeId) -> Link | None:
-        """None where the other side is of an older version, or cannot be reached."""
+        """None where the other side is of an older version, or nobody is there."""
         self._at[node] = asyncio.get_running_loop().time()
         try:
             ask = OpenLink(by=self.bus.node)
@@ -87,7 +102,7 @@ class Surveyor(Actor):
             with suppress(OSError, TimeoutError):
                 return self._link(node, address, await measure(address, answer.port, answer.secret))
         self.logger.warning("link.unreachable", to=node, addresses=answer.addresses)
-        return None
+        return self._cut(node)
 
     def _link(self, node: NodeId, address: str, measured: Measured) -> Link:
         return Link(
@@ -96,6 +111,11 @@ class Surveyor(Actor):
             latency_s=measured.latency_s,
             bandwidth_bytes_s=measured.bandwidth_bytes_s,
             address=address,
+        )
+
+    def _cut(self, node: NodeId) -> Link:
+        return Link(
+            from_node=self.bus.node, to_node=node, latency_s=0.0, bandwidth_bytes_s=0.0, reachable=False
         )
 
     async def _record(self, new: list[Link]) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from actors.placement.costs import Stage
 from actors.placement.pipeline import in_order
-from actors.placement.promises import parts, pipeline_plan, short, tensor_plan
+from actors.placement.promises import parts, pipeline_plan, severed, short, tensor_plan
 from actors.placement.question import Found, Question
 from actors.placement.tensor import sizes
 from actors.placement.topology import Machine, Topology
@@ -32,6 +32,9 @@ def try_by_hand(question: Question, split: Split) -> Found:
             return
         carried = parts(question, [Stage(one, 0, shape.layers) for one in machines], len(machines))
         yield short(split, carried) or tensor_plan(question, machines)
+        return
+    if refused := severed(question, split, machines):
+        yield refused
         return
     stages = _cut_by_hand(question, machines)
     if isinstance(stages, str):

@@ -78,6 +78,7 @@ class _Search:
         self.members = [_member(shape, machine, step) for machine in topology.machines]
         self.heads = [head_s(shape, machine, step) for machine in topology.machines]
         self._shape, self._topology, self._step = shape, topology, step
+        self._cuts = not all(link.reachable for link in topology.links.values())
         self._hops: dict[tuple[int, int], float] = {}
         smallest = min(shape.layer_memory(layer) for layer in range(shape.layers))
         useful = [index for index, member in enumerate(self.members) if member.capacity >= smallest]
@@ -95,7 +96,7 @@ class _Search:
             )
             if not paths:
                 break
-            found = min(paths, key=lambda path: path.cost[-1])
+            found = min(paths, key=lambda path: (self._is_open(path), path.cost[-1]))
             if found.cost[-1] < inf:
                 best[count] = found.cost[-1], self.stages(found)
                 disappointments = 0 if found.cost[-1] < least else disappointments + 1
@@ -172,6 +173,13 @@ class _Search:
                 cost[end] = ahead[first] + seconds[end]
                 came[end] = origin[first], first
         return [_Path(used | 1 << index, index, cost, came)] if min(cost) < inf else []
+
+    def _is_open(self, path: _Path) -> bool:
+        """Whether its last machine could not be joined to its first one, as the ranks of a group are."""
+        if not self._cuts or path.cost[-1] == inf:
+            return False
+        nodes = [stage.machine.node for stage in self.stages(path)]
+        return self._topology.is_cut(nodes[0], nodes[-1])
 
     def _fewest(self) -> int:
         """Stages that there must be at least for room."""

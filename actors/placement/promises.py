@@ -1,6 +1,7 @@
 """What a plan comes to: its memory, its bytes to fetch, its speed; and the refusal of one that lacks room."""
 
 from collections.abc import Sequence
+from itertools import combinations, pairwise
 
 from actors.placement.costs import ONE, PROMPT, Stage, full, pipeline_s, tensor_s
 from actors.placement.question import Question
@@ -26,8 +27,19 @@ def short(split: Split, parts: Sequence[Burden]) -> RefusedPlan | None:
     )
 
 
-def pipeline_plan(question: Question, stages: Sequence[Stage], split: Split) -> Plan:
+def severed(question: Question, split: Split, machines: Sequence[Machine]) -> RefusedPlan | None:
+    """The refusal of a plan whose ranks could not reach each other: in a pipeline each is joined to the next, the last
+    one to the first."""
+    nodes = tuple(machine.node for machine in machines)
+    pairs = combinations(nodes, 2) if split == "tensor" else pairwise((*nodes, nodes[0]))
+    reason = question.topology.why_severed(pairs)
+    return RefusedPlan(split=split, reason=reason, nodes=nodes) if reason else None
+
+
+def pipeline_plan(question: Question, stages: Sequence[Stage], split: Split) -> Plan | RefusedPlan:
     shape, topology = question.shape, question.topology
+    if refused := severed(question, split, [stage.machine for stage in stages]):
+        return refused
     return Plan(
         split=split,
         parts=parts(question, stages, 1),
@@ -37,8 +49,10 @@ def pipeline_plan(question: Question, stages: Sequence[Stage], split: Split) -> 
     )
 
 
-def tensor_plan(question: Question, group: Sequence[Machine]) -> Plan:
+def tensor_plan(question: Question, group: Sequence[Machine]) -> Plan | RefusedPlan:
     shape, topology = question.shape, question.topology
+    if refused := severed(question, "tensor", group):
+        return refused
     return Plan(
         split="tensor",
         parts=parts(question, [Stage(one, 0, shape.layers) for one in group], len(group)),

@@ -1,6 +1,7 @@
 """The machines that may carry a model, and what lies between them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from math import inf
 
 from msgspec import Struct
 
@@ -39,8 +40,23 @@ class Topology(Struct, frozen=True):
     machines: tuple[Machine, ...]
     links: Mapping[tuple[NodeId, NodeId], Link] = {}
 
+    def is_cut(self, one: NodeId, other: NodeId) -> bool:
+        """Whether either of them could not reach the other, though both were there."""
+        ways = (self.links.get((one, other)), self.links.get((other, one)))
+        return any(link is not None and not link.reachable for link in ways)
+
+    def why_severed(self, pairs: Iterable[tuple[NodeId, NodeId]]) -> str:
+        """Empty when no link between any of these is cut."""
+        cut = (
+            f"the link between {one} and {other} is cut" for one, other in pairs if self.is_cut(one, other)
+        )
+        return next(cut, "")
+
     def crossing_s(self, start: NodeId, end: NodeId, size: float) -> float:
-        """Seconds for `size` bytes; a way that was measured in the other direction only is taken as equal."""
+        """Seconds for `size` bytes; a way that was measured in the other direction only is taken as equal; never over a
+        cut one."""
+        if self.is_cut(start, end):
+            return inf
         link = self.links.get((start, end)) or self.links.get((end, start))
         if link is None:
             return UNMEASURED_LATENCY_S + size / UNMEASURED_BANDWIDTH_BYTES_S

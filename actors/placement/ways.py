@@ -1,5 +1,7 @@
 """Whole, in a pipeline, as a tensor group: what there is of each, or why there is nothing."""
 
+from itertools import combinations
+
 from actors.placement.costs import Stage
 from actors.placement.pipeline import pipelines
 from actors.placement.promises import parts, pipeline_plan, short, tensor_plan
@@ -36,9 +38,12 @@ def _no_pipeline(question: Question) -> RefusedPlan:
         reason = f"it takes {fewest} nodes, and there are {len(machines)}"
         return RefusedPlan(split="pipeline", reason=reason)
     missing = max(0, need - room)
+    severed = question.topology.why_severed(combinations((one.node for one in machines), 2))
     reason = (
         f"its layers need {need} bytes of memory, all nodes together have {room} left for layers"
         if missing
+        else f"{severed}, and no order of {fewest} or more nodes does without it"
+        if severed
         else f"no cut into {fewest} or more parts has room on the nodes: a layer has up to "
         f"{max(shape.layer_memory(layer) for layer in range(shape.layers))} bytes, and each node needs "
         f"{shape.fixed_bytes} besides"

@@ -7,7 +7,7 @@ import structlog
 from actors.engine.factory import make_rank
 from actors.engine.lockstep import Following, RankEngine
 from actors.runner.engine_thread import EngineThread
-from actors.runner.gathering import gather
+from actors.runner.gathering import gathered
 from actors.runner.group_life import in_group
 from actors.runner.job import RunnerJob
 from actors.runner.pulses import send_pulses
@@ -42,8 +42,8 @@ class Follower:
             self._engine.leave()
 
     async def _live(self) -> None:
-        self._seat = await gather(self._bus, self._job)
-        await in_group(self._engine.start())
+        async with gathered(self._bus, self._job) as self._seat:
+            await in_group(self._engine.start())
 
     def _make(self) -> RankEngine:
         return make_rank(wanted(self._job, self._seat))

@@ -1,13 +1,15 @@
 """The ranks of an attempt find each other on the bus before they open connections of their own."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
 
 import msgspec
 
 from actors.engine.port import EngineLoadError
 from actors.machine.addresses import LOOPBACK
 from actors.runner.job import RunnerJob
+from actors.runner.line import line_to, waiting_for_line
 from actors.runner.reach import free_port, own_host, own_machine
 from bus.bus import Bus
 from schemas.group import Present, Seat
@@ -18,11 +20,24 @@ PATIENCE_S = 60.0
 _present = msgspec.json.Decoder(Present).decode
 
 
-async def gather(bus: Bus, job: RunnerJob) -> Seat:
-    """This rank's seat, once all are there; raises EngineLoadError when some do not come."""
-    subject = bus.subjects.group(job.instance, job.attempt, "present")
+@asynccontextmanager
+async def gathered(bus: Bus, job: RunnerJob) -> AsyncGenerator[Seat]:
+    """This rank's seat, once all are there, with an eye on the link to the next one.
+
+    Raises EngineLoadError when some do not come, GroupBroken when that link is cut, then or later.
+    """
     host = own_host(job.nats_url)
-    me = Present(rank=job.rank, host=host, port=free_port(host), machine=own_machine())
+    async with waiting_for_line(host) as line:
+        me = Present(rank=job.rank, host=host, port=free_port(host), machine=own_machine(), line=line)
+        there = await gather(bus, job, me)
+        after = there[(job.rank + 1) % len(there)]
+        async with line_to(bus, after, job.ranks[after.rank].node):
+            yield _seat(job, there)
+
+
+async def gather(bus: Bus, job: RunnerJob, me: Present) -> dict[int, Present]:
+    """All ranks of this attempt, once they are there."""
+    subject = bus.subjects.group(job.instance, job.attempt, "present")
     there = {job.rank: me}
     complete = asyncio.Event()
 
@@ -47,6 +62,10 @@ async def gather(bus: Bus, job: RunnerJob) -> Seat:
             missing = sorted({shard.rank for shard in job.shards} - there.keys())
             reason = f"ranks {missing} of {job.instance} did not come within {PATIENCE_S:g} s"
             raise EngineLoadError(reason, retryable=True) from None
+    return there
+
+
+def _seat(job: RunnerJob, there: Mapping[int, Present]) -> Seat:
     return Seat(
         rank=job.rank,
         split=job.split,

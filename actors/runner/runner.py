@@ -13,7 +13,7 @@ from actors.engine.lockstep import Leading
 from actors.engine.port import Engine
 from actors.runner.announcer import Announcer
 from actors.runner.engine_thread import EngineThread
-from actors.runner.gathering import gather
+from actors.runner.gathering import gathered
 from actors.runner.group_life import in_group
 from actors.runner.job import RunnerJob
 from actors.runner.open_tasks import OpenTask, OpenTasks
@@ -91,8 +91,11 @@ class Runner:
         """Alone, or as rank 0 of a group: then all ranks must be there before the engine can be made."""
         if not self._job.in_group:
             return await self._engine.start()
-        async with self._rounds.serving(), asyncio.TaskGroup() as beside:
-            self._seat = await gather(self._bus, self._job)
+        async with (
+            self._rounds.serving(),
+            gathered(self._bus, self._job) as self._seat,
+            asyncio.TaskGroup() as beside,
+        ):
             watching = beside.create_task(self._rounds.watch())
             await in_group(self._engine.start(), self._note_broken)
             watching.cancel()

@@ -25,10 +25,15 @@ def machine(name: str, free: int, speed: float = 10.0, **more: Any) -> Machine:
     return Machine(node=NodeId(name), free_bytes=free, read_bytes_s=speed, flop_s=1e12, **more)
 
 
-def question(*machines: Machine, splits: frozenset[Split] = ALL, **wishes: Any) -> Question:
+def question(*machines: Machine, splits: frozenset[Split] = ALL, cut: str = "", **wishes: Any) -> Question:
+    """`cut`: two letters, of nodes the first of which cannot reach the second."""
     links = {
         (one.node, other.node): Link(
-            from_node=one.node, to_node=other.node, latency_s=0.5, bandwidth_bytes_s=1e9
+            from_node=one.node,
+            to_node=other.node,
+            latency_s=0.5,
+            bandwidth_bytes_s=1e9,
+            reachable=one.node + other.node != cut,
         )
         for one in machines
         for other in machines
@@ -130,6 +135,29 @@ def test_a_split_by_hand_without_layers_is_cut_as_it_suits() -> None:
         question(machine("a", 35, speed=100), machine("b", 90), split=(Share(node=B), Share(node=A)))
     )
     assert [(part.node, part.layers) for part in plan.parts] == [(B, (0, 1)), (A, (1, 4))]
+
+
+FOUR = tuple(machine(name, 40) for name in "abcd")
+
+
+@pytest.mark.parametrize("cut", ["ab", "ba", "cd", "ad", "bd"])
+def test_a_cut_link_joins_no_neighbours(cut: str) -> None:
+    """Nor the last one and the first one, which are neighbours in the ring."""
+    plan = chosen(question(*FOUR, cut=cut, strategy="pipeline", min_nodes=4))
+    ring = "".join(part.node for part in (*plan.parts, plan.parts[0]))
+    assert len(ring) == 5 and cut not in ring and cut[::-1] not in ring
+
+
+def test_where_there_is_no_way_around_a_cut_link_it_is_named() -> None:
+    three = question(*FOUR[:3], cut="ca", strategy="pipeline", min_nodes=3)
+    assert "the link between a and c is cut" in refused(three).reason
+    two = question(*FOUR[:2], cut="ab", strategy="pipeline", min_nodes=2)
+    assert "the link between a and b is cut, and no order of 2 or more nodes" in refused(two).reason
+    tensor = question(*FOUR[:2], cut="ab", strategy="tensor", min_nodes=2)
+    assert "the link between a and b is cut" in refused(tensor).reason
+    by_hand = question(*FOUR[:3], cut="ca", split=(Share(node=A), Share(node=B), Share(node=NodeId("c"))))
+    assert "the link between c and a is cut" in refused(by_hand).reason
+    assert len(chosen(question(*FOUR[:3], cut="ca", strategy="pipeline")).parts) == 2, "but two do"
 
 
 def test_throughput_may_ask_for_another_split_than_latency() -> None:

@@ -9,13 +9,13 @@ import pytest
 
 from actors.engine.port import EngineLoadError
 from actors.runner import gathering
-from actors.runner.gathering import addresses, gather
+from actors.runner.gathering import addresses, gathered
 from actors.runner.job import RunnerJob
 from actors.runner.reach import own_machine
 from actors.runner.rounds import PIECE_BYTES, RoundsIn, RoundsOut
 from bus.bus import Bus
 from bus.server import Server
-from schemas.group import Piece, Present
+from schemas.group import Piece, Present, Seat
 from schemas.ids import InstanceId, ModelId, NodeId
 from schemas.instance import Shard
 from schemas.model import ModelSpec
@@ -119,9 +119,16 @@ def job(nats_server: Server, rank: int, ranks: int = 3) -> RunnerJob:
     )
 
 
+async def sit(bus: Bus, job: RunnerJob, all_sit: asyncio.Barrier) -> Seat:
+    async with gathered(bus, job) as seat:
+        await all_sit.wait()
+        return seat
+
+
 async def test_ranks_find_each_other_whoever_comes_first(bus: Bus, nats_server: Server) -> None:
-    early = asyncio.create_task(gather(bus, job(nats_server, 2)))
-    others = asyncio.gather(*(gather(bus, job(nats_server, rank)) for rank in (0, 1)))
+    all_sit = asyncio.Barrier(3)
+    early = asyncio.create_task(sit(bus, job(nats_server, 2), all_sit))
+    others = asyncio.gather(*(sit(bus, job(nats_server, rank), all_sit) for rank in (0, 1)))
     async with asyncio.timeout(TIMEOUT_S):
         seats = [*await others, await early]
     assert [seat.rank for seat in seats] == [0, 1, 2]
@@ -135,7 +142,7 @@ async def test_a_rank_that_does_not_come_is_named(
 ) -> None:
     monkeypatch.setattr(gathering, "PATIENCE_S", 0.2)
     with pytest.raises(EngineLoadError, match=r"ranks \[1, 2\] of i1 did not come"):
-        await gather(bus, job(nats_server, 0))
+        await sit(bus, job(nats_server, 0), asyncio.Barrier(1))
 
 
 def test_only_ranks_of_one_machine_meet_on_loopback() -> None:
