@@ -26,6 +26,7 @@ STATUS: dict[RefusalCode, int] = {
     "not_leader": 503,
     "unavailable": 503,
     "too_large": 413,
+    "no_place": 503,
 }
 KINDS = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 AWAY_RETRY_S = 2.0

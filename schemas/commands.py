@@ -21,6 +21,12 @@ class UnloadModel(Struct, frozen=True, kw_only=True, tag=True):
     model: ModelId
 
 
+class DemandModel(Struct, frozen=True, kw_only=True, tag=True):
+    """To the master: somebody waits for a model that is loaded on demand; said again while it is so."""
+
+    model: ModelId
+
+
 class RestartInstance(Struct, frozen=True, kw_only=True, tag=True):
     """To the master: start an instance's runners afresh."""
 
@@ -98,7 +104,7 @@ class FilesFound(Struct, frozen=True, kw_only=True, tag=True):
 
 
 FilesCommand = FindFiles | PullModel | RemoveModel
-MasterCommand = LoadModel | UnloadModel | RestartInstance | DrainNode
+MasterCommand = LoadModel | UnloadModel | RestartInstance | DrainNode | DemandModel
 MasterMessage = MasterCommand | PreviewModel
 NodeCommand = StopNode
 

@@ -89,6 +89,29 @@ class ModelUnplaced(Decided, frozen=True, kw_only=True, tag=True):
         return self.model
 
 
+class ModelDemanded(Decided, frozen=True, kw_only=True, tag=True):
+    """Somebody waits for a model that is loaded on demand."""
+
+    entity = "model"
+    model: ModelId
+
+    @property
+    def entity_id(self) -> str:
+        return self.model
+
+
+class ModelIdled(Decided, frozen=True, kw_only=True, tag=True):
+    """A model that is loaded on demand is not to be loaded, until the next request."""
+
+    entity = "model"
+    model: ModelId
+    why: str
+
+    @property
+    def entity_id(self) -> str:
+        return self.model
+
+
 class InstancePlaced(Decided, frozen=True, kw_only=True, tag=True):
     """A copy of a model was given its nodes."""
 
@@ -112,6 +135,18 @@ class InstanceRetried(Decided, frozen=True, kw_only=True, tag=True):
     shards: tuple[Shard, ...]
     why: str
     split: Split = "whole"
+
+    @property
+    def entity_id(self) -> str:
+        return self.instance
+
+
+class InstanceRetired(Decided, frozen=True, kw_only=True, tag=True):
+    """An instance takes no fresh requests any more; when it has ended those that it has, it is deleted."""
+
+    entity = "instance"
+    instance: InstanceId
+    why: str
 
     @property
     def entity_id(self) -> str:
@@ -273,8 +308,11 @@ KnownEvent = (
     | ModelDesired
     | ModelRemoved
     | ModelUnplaced
+    | ModelDemanded
+    | ModelIdled
     | InstancePlaced
     | InstanceRetried
+    | InstanceRetired
     | InstanceDeleted
     | NodeLost
     | NodeDrained

@@ -51,6 +51,10 @@ class Instance(Struct, frozen=True, kw_only=True):
     failed_at: float = 0.0
     fate: Fate = ""
     """How the process of its last life ended; it stays known while the next life begins."""
+    served: bool = False
+    """It was ready once: answers may have been begun by it."""
+    retired: str = ""
+    """Why it takes no fresh requests any more, and is deleted when it has ended its last; empty: it serves."""
 
     @property
     def nodes(self) -> frozenset[NodeId]:

@@ -12,6 +12,7 @@ Strategy = Literal["auto", "whole", "pipeline", "tensor"]
 Objective = Literal["latency", "throughput"]
 """What a split is chosen for: the time for a token of one sequence, or tokens a second with all slots taken."""
 DRAFT_TOKENS = 4
+IDLE_TIMEOUT_S = 600.0
 Backend = Literal["ring", "jaccl", "nccl"]
 """How MLX moves numbers between the ranks of a split model: TCP; RDMA over Thunderbolt; NVIDIA's library."""
 Positive = Annotated[float, Meta(gt=0)]
@@ -71,6 +72,12 @@ class ModelSpec(Struct, frozen=True, kw_only=True):
     """Most tokens that the draft proposes at once."""
 
     backend: Backend = "ring"
+    on_demand: bool = False
+    """Loaded by the first request, and unloaded when nobody has used it for a while."""
+    idle_timeout_s: Annotated[float, Meta(ge=5)] | None = None
+    """After so many seconds without a request one that is loaded on demand is unloaded; None: `IDLE_TIMEOUT_S`."""
+    keep: bool = False
+    """Once it was loaded on demand it stays."""
 
     @property
     def draft_id(self) -> ModelId:

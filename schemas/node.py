@@ -74,3 +74,5 @@ class Pulse(Struct, frozen=True, kw_only=True, tag="Pulse"):
     """Those of them that were right."""
     rank: int = 0
     """Which shard of the instance it has; rank 0 has taken up the requests."""
+    retired: bool = False
+    """It knows that it is to take no fresh requests."""

@@ -5,7 +5,15 @@ from typing import Literal
 from msgspec import Struct
 
 RefusalCode = Literal[
-    "bad_request", "not_found", "conflict", "busy", "no_leader", "not_leader", "unavailable", "too_large"
+    "bad_request",
+    "not_found",
+    "conflict",
+    "busy",
+    "no_leader",
+    "not_leader",
+    "unavailable",
+    "too_large",
+    "no_place",
 ]
 
 

@@ -13,11 +13,14 @@ from schemas.events import (
     EntityKind,
     InstanceDeleted,
     InstancePlaced,
+    InstanceRetired,
     InstanceRetried,
     LeaderElected,
     LinksMeasured,
+    ModelDemanded,
     ModelDescribed,
     ModelDesired,
+    ModelIdled,
     ModelRemoved,
     ModelUnplaced,
     NodeDrained,
@@ -37,6 +40,8 @@ from schemas.node import NodeProfile, Role
 HEALTHY_AFTER_S = 1.0
 """A runner that was ready this long has made up for its earlier failures: it loads, and what crashes it later is
 poison, which is not tried for ever; seconds."""
+EARLIER = 4
+"""So many versions of a model are remembered beside the last one that was read."""
 
 
 class Leader(Struct, frozen=True, kw_only=True):
@@ -79,6 +84,15 @@ class Model(Struct, frozen=True, kw_only=True):
     """Memory that would have to be free besides."""
     absent: bool = False
     """Only nodes that are not there could carry it."""
+    demanded: bool = False
+    """Of one that is loaded on demand: it is to be loaded now."""
+    idled_why: str = ""
+    """Of one that is loaded on demand: why it was unloaded last."""
+
+    @property
+    def wanted(self) -> int:
+        """How many copies there are to be now."""
+        return self.spec.replicas if self.demanded or not self.spec.on_demand else 0
 
 
 class Card(Struct, frozen=True, kw_only=True):
@@ -88,6 +102,8 @@ class Card(Struct, frozen=True, kw_only=True):
     model: ModelId
     source: str
     card: ModelCard
+    earlier: dict[str, ModelCard] = {}
+    """Of the model's other versions, by their sources: an older one may still serve."""
 
 
 class Download(Struct, frozen=True, kw_only=True):
@@ -172,6 +188,13 @@ class State(Struct, frozen=True, kw_only=True):
     def instances_of(self, model: ModelId) -> list[Instance]:
         return [instance for instance in self.instances.values() if instance.spec.id == model]
 
+    def card(self, model: ModelId, source: str) -> ModelCard | None:
+        """What is known of a model's files, as they come from `source`."""
+        known = self.cards.get(model)
+        if known is None:
+            return None
+        return known.card if known.source == source else known.earlier.get(source)
+
     def download(self, node: NodeId, model: ModelId) -> Download | None:
         return self.downloads.get(f"{node}/{model}")
 
@@ -234,9 +257,9 @@ def _decided(before: Entity | None, recorded: Recorded) -> Entity | None:
         case LeaderElected():
             return Leader(seq=seq, node=event.node, term=event.term)
         case ModelDesired():
-            return Model(seq=seq, spec=event.spec)
-        case ModelUnplaced():
-            return _unplaced(before, event, seq)
+            return Model(seq=seq, spec=event.spec, demanded=_was_loaded(before))
+        case ModelUnplaced() | ModelDemanded() | ModelIdled():
+            return _of_model(before, event, seq)
         case NodeDrained():
             known = isinstance(before, Node)
             return msgspec.structs.replace(before, seq=seq, draining=event.draining) if known else before
@@ -248,6 +271,8 @@ def _decided(before: Entity | None, recorded: Recorded) -> Entity | None:
             )
         case InstanceRetried():
             return _retried(before, event, seq)
+        case InstanceRetired():
+            return _retired(before, event, seq)
         case ModelRemoved() | InstanceDeleted():
             return None
         case _:
@@ -258,7 +283,7 @@ def _seen(before: Entity | None, recorded: Recorded) -> Entity | None:
     seq, event = recorded.seq, recorded.event
     match event:
         case ModelDescribed():
-            return Card(seq=seq, model=event.model, source=event.source, card=event.card)
+            return _described(before, event, seq)
         case NodeJoined():
             return _joined(before, event, recorded)
         case NodeLeft():
@@ -273,11 +298,37 @@ def _seen(before: Entity | None, recorded: Recorded) -> Entity | None:
             return before
 
 
-def _unplaced(before: Entity | None, event: ModelUnplaced, seq: int) -> Entity | None:
+def _was_loaded(before: Entity | None) -> bool:
+    """One that is to be loaded on demand from now on, and has copies, keeps them until they are idle."""
+    return isinstance(before, Model) and before.wanted > 0
+
+
+def _of_model(
+    before: Entity | None, event: ModelUnplaced | ModelDemanded | ModelIdled, seq: int
+) -> Entity | None:
     if not isinstance(before, Model):
         return before
-    return msgspec.structs.replace(
-        before, seq=seq, unplaced=event.reason, missing_bytes=event.missing_bytes, absent=event.absent
+    if isinstance(event, ModelUnplaced):
+        return msgspec.structs.replace(
+            before, seq=seq, unplaced=event.reason, missing_bytes=event.missing_bytes, absent=event.absent
+        )
+    demanded, why = (True, "") if isinstance(event, ModelDemanded) else (False, event.why)
+    return Model(seq=seq, spec=before.spec, demanded=demanded, idled_why=why)
+
+
+def _described(before: Entity | None, event: ModelDescribed, seq: int) -> Card:
+    """The latest is what is known; the last few of other sources stay known beside it."""
+    earlier: dict[str, ModelCard] = {}
+    if isinstance(before, Card):
+        known = before.earlier | {before.source: before.card}
+        earlier = {source: card for source, card in known.items() if source != event.source}
+    latest = list(earlier)[-EARLIER:]
+    return Card(
+        seq=seq,
+        model=event.model,
+        source=event.source,
+        card=event.card,
+        earlier={source: earlier[source] for source in latest},
     )
 
 
@@ -324,6 +375,12 @@ def _retried(before: Entity | None, event: InstanceRetried, seq: int) -> Entity 
     )
 
 
+def _retired(before: Entity | None, event: InstanceRetired, seq: int) -> Entity | None:
+    if not isinstance(before, Instance):
+        return before
+    return msgspec.structs.replace(before, seq=seq, retired=event.why)
+
+
 def _reported(before: Entity | None, event: RunnerReported, recorded: Recorded) -> Entity | None:
     if not isinstance(before, Instance) or event.attempt != before.attempt or before.status == "failed":
         return before
@@ -338,6 +395,7 @@ def _reported(before: Entity | None, event: RunnerReported, recorded: Recorded) 
         slots=event.slots,
         reason=event.reason,
         ready_at=recorded.time if event.status == "ready" else 0.0,
+        served=before.served or event.status == "ready",
     )
 
 

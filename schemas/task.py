@@ -133,6 +133,8 @@ class Task(Struct, frozen=True, kw_only=True, tag=True, omit_defaults=True):
     """The answer goes on when the context is full: the older half of what is in view of it goes out of view."""
     beams: Beams | None = None
     """How to search; None: tokens are drawn, as `sampling` says."""
+    version: str = ""
+    """Of the model that it is for (`version_of`); empty: whoever made it knew of none."""
 
     @property
     def seats(self) -> int:

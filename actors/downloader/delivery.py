@@ -78,8 +78,7 @@ class Delivery:
 
     async def _read(self, folder: Path) -> None:
         """Tell what the model is before its weights come: it may be too large for this node, or be split."""
-        known = self.bus.view.state.cards.get(self.model)
-        if known is None or known.source != self.source:
+        if self.bus.view.state.card(self.model, self.source) is None:
             await self._publish(await in_thread(describe, self.model, folder))
             await asyncio.sleep(self.pace.reconsider_s)  # cut short when something else is wanted here now
 
@@ -88,8 +87,7 @@ class Delivery:
         card, artifact = described.card, described.artifact
         if not await self.bus.artifacts.has(artifact.name):
             await self.bus.artifacts.put(artifact.name, artifact.data)
-        known = self.bus.view.state.cards.get(self.model)
-        if known is None or (known.card, known.source) != (card, self.source):
+        if self.bus.view.state.card(self.model, self.source) != card:
             await self.bus.log.record(ModelDescribed(model=self.model, source=self.source, card=card))
 
     async def _explain(self, failure: Unavailable | BusAway, wait_s: float) -> None:

@@ -2,42 +2,41 @@
 
 from collections.abc import Callable, Iterable, Iterator
 
-from msgspec import Struct
-
+from actors.master.copies import is_alive, scale
+from actors.master.demand import demand, rest
 from actors.master.placement import NoPlace, Placement, fits, place
+from actors.master.ripe import Ripe
+from actors.master.rollover import is_older
 from actors.master.wishes import contradiction
-from schemas.commands import DrainNode, LoadModel, MasterCommand, RestartInstance, UnloadModel
+from schemas.commands import (
+    DemandModel,
+    DrainNode,
+    LoadModel,
+    MasterCommand,
+    RestartInstance,
+    UnloadModel,
+)
 from schemas.events import (
     Decided,
     InstanceDeleted,
-    InstancePlaced,
     InstanceRetried,
     ModelDesired,
     ModelRemoved,
-    ModelUnplaced,
     NodeDrained,
     NodeLost,
 )
-from schemas.ids import InstanceId, ModelId, NodeId, new_instance_id
+from schemas.ids import InstanceId, ModelId, new_instance_id
 from schemas.instance import Instance
 from schemas.nearest import did_you_mean
 from schemas.refused import Refused
-from schemas.state import Model, State
+from schemas.state import State
 
 FIRST_BACKOFF_S = 0.5
 LONGEST_BACKOFF_S = 30.0
+NOTHING = Ripe()
 
 
-class Ripe(Struct, frozen=True):
-    """What has been wrong for long enough to act upon."""
-
-    lost: frozenset[NodeId] = frozenset()
-    """Nodes that hold no lease."""
-    failed: frozenset[InstanceId] = frozenset()
-    """Failed instances whose backoff is over."""
-
-
-def decide(state: State, command: MasterCommand) -> list[Decided] | Refused:
+def decide(state: State, command: MasterCommand, ripe: Ripe = NOTHING) -> list[Decided] | Refused:
     """The events that carry the command out; none when things are so already."""
     match command:
         case LoadModel():
@@ -46,6 +45,9 @@ def decide(state: State, command: MasterCommand) -> list[Decided] | Refused:
             if command.model not in state.models:
                 return unknown_model(command.model, state)
             return [ModelRemoved(model=command.model)]
+        case DemandModel():
+            model = state.models.get(command.model)
+            return unknown_model(command.model, state) if model is None else demand(model, state, ripe)
         case DrainNode():
             node = state.nodes.get(command.node)
             if node is None:
@@ -80,7 +82,8 @@ def heal(state: State, ripe: Ripe, new_id: Callable[[], InstanceId] = new_instan
     return (
         list(_lose(state, ripe))  # places are chosen when the state knows of the loss,
         or [event for instance in state.instances.values() for event in _mend(instance, state, ripe)]
-        or [event for model in state.models.values() for event in _scale(model, state, new_id)]
+        or list(rest(state, ripe))
+        or [event for model in state.models.values() for event in scale(model, state, ripe, new_id)]
     )
 
 
@@ -94,14 +97,27 @@ def _mend(instance: Instance, state: State, ripe: Ripe) -> Iterator[Decided]:
     model = state.models.get(instance.spec.id)
     if model is None:
         yield InstanceDeleted(instance=instance.id, why="the model was unloaded")
-    elif model.spec.replicas and _differ(model, instance):
+    elif model.wanted and not instance.served and is_older(instance, model):
         yield InstanceDeleted(instance=instance.id, why="the model was changed")
+    elif instance.retired and (why := _over(instance, state, ripe)):
+        yield InstanceDeleted(instance=instance.id, why=f"{instance.retired}; {why}")
     elif lost := [node for node in instance.nodes if not is_alive(node, state)]:
         yield from _retry(instance, state, f"node {lost[0]} was lost")
     elif _outgrown(instance, state):
         yield from _move(instance, state)
     elif instance.id in ripe.failed:
         yield from _retry(instance, state, f"it failed: {instance.reason}")
+
+
+def _over(instance: Instance, state: State, ripe: Ripe) -> str:
+    """Why a retired instance need not be there any longer."""
+    if instance.id in ripe.drained:
+        return "it has ended all that it had"
+    if instance.id in ripe.overdue:
+        return "it had enough time to end what it has"
+    if not all(is_alive(node, state) for node in instance.nodes):
+        return "its node was lost"
+    return "it failed" if instance.status == "failed" and not instance.retryable else ""
 
 
 def _outgrown(instance: Instance, state: State) -> bool:
@@ -118,14 +134,6 @@ def _move(instance: Instance, state: State) -> Iterator[Decided]:
     yield from moved or [InstanceDeleted(instance=instance.id, why=why)]
 
 
-def _differ(model: Model, instance: Instance) -> bool:
-    return any(
-        getattr(model.spec, name) != getattr(instance.spec, name)
-        for name in model.spec.__struct_fields__
-        if name != "replicas"
-    )
-
-
 def _retry(instance: Instance, state: State, why: str) -> Iterator[Decided]:
     placement = place(instance.spec, state, but=instance.id)
     if isinstance(placement, Placement):
@@ -138,56 +146,10 @@ def _retry(instance: Instance, state: State, why: str) -> Iterator[Decided]:
         )
 
 
-def _scale(model: Model, state: State, new_id: Callable[[], InstanceId]) -> Iterator[Decided]:
-    """One instance more, or all that are too many: each placement counts in the next."""
-    all_of_it, wanted = state.instances_of(model.spec.id), model.spec.replicas
-    leaving = [one for one in all_of_it if any(state.nodes[node].draining for node in _known(one, state))]
-    there = [one for one in all_of_it if one not in leaving]
-    stranded = [one for one in there if not all(is_alive(node, state) for node in one.nodes)]
-    if len(there) > wanted:
-        worst_first = sorted(there, key=lambda instance: (instance.status == "ready", -instance.seq))
-        for instance in worst_first[: len(there) - wanted]:
-            yield InstanceDeleted(instance=instance.id, why=f"{wanted} replicas are wanted")
-    elif stranded:
-        yield from _say(model, place(model.spec, state, but=stranded[0].id))
-    elif len(there) < wanted:
-        placement = place(model.spec, state)
-        if isinstance(placement, Placement):
-            yield InstancePlaced(
-                instance=new_id(), spec=model.spec, shards=placement.shards, split=placement.split
-            )
-        else:
-            yield from _say(model, placement)
-    else:
-        yield from _say(model, None)
-        if all(one.status == "ready" for one in there):  # until then the old ones serve
-            for instance in leaving:
-                yield InstanceDeleted(
-                    instance=instance.id, why="its node is drained, and others serve the model"
-                )
-
-
-def _known(instance: Instance, state: State) -> list[NodeId]:
-    return [node for node in instance.nodes if node in state.nodes]
-
-
-def _say(model: Model, lack: NoPlace | Placement | None) -> Iterator[Decided]:
-    """Why it has no place, or that it has one again: once."""
-    lack = lack if isinstance(lack, NoPlace) else NoPlace("")
-    if lack != NoPlace(model.unplaced, model.missing_bytes, model.absent):
-        yield ModelUnplaced(
-            model=model.spec.id, reason=lack.reason, missing_bytes=lack.missing_bytes, absent=lack.absent
-        )
-
-
 def _no_place(instance: Instance, state: State) -> Refused:
     placement = place(instance.spec, state, but=instance.id)
     reason = placement.reason if isinstance(placement, NoPlace) else "nothing is to be done"
     return Refused("conflict", f"instance {instance.id} cannot be started afresh: {reason}")
-
-
-def is_alive(node: NodeId, state: State) -> bool:
-    return node in state.nodes and state.nodes[node].alive
 
 
 def backoff_s(failures: int) -> float:

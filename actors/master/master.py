@@ -1,20 +1,22 @@
 """Turns commands and facts into fenced decisions, keeps the KV state, heals the cluster."""
 
 import asyncio
-import time
 from collections.abc import Mapping
 from contextlib import aclosing, suppress
 
+import msgspec
 from msgspec import Struct
 
 from actors.actor import Actor, forever, handles
-from actors.master.complaints import Complaints
-from actors.master.decisions import Ripe, backoff_s, decide, heal, unknown_model
+from actors.master.decisions import decide, heal, unknown_model
 from actors.master.placement import preview
+from actors.master.ripe import Ripe
+from actors.master.senses import Senses
 from bus.bus import Bus
 from bus.errors import BusAway, Fenced
 from bus.lease import Holder, Lease, node_lease
 from schemas.commands import (
+    DemandModel,
     Done,
     DrainNode,
     LoadModel,
@@ -25,13 +27,16 @@ from schemas.commands import (
     UnloadModel,
 )
 from schemas.events import Decided, LeaderElected
-from schemas.ids import InstanceId, NodeId
+from schemas.ids import NodeId
+from schemas.node import Pulse
 from schemas.plan import Previews
 from schemas.refused import Refused
 from schemas.state import State
+from schemas.unreadable import UNREADABLE
 
 CONFIRM_S = 0.3
 """How long a node may be without a lease before it is lost: log and leases are two streams."""
+_pulse = msgspec.json.Decoder(Pulse).decode
 
 
 class Heal(Struct, frozen=True):
@@ -53,7 +58,7 @@ class Master(Actor):
         self._term = 0
         self._last = 0
         self._leases: Mapping[str, Holder] | None = None
-        self._complaints = Complaints()
+        self._senses = Senses()
         self._next_look: asyncio.TimerHandle | None = None
 
     async def setup(self) -> None:
@@ -87,6 +92,11 @@ class Master(Actor):
     async def drain_node(self, order: DrainNode) -> Struct:
         return await self._carry_out(order)
 
+    @handles(DemandModel)
+    async def demand_model(self, order: DemandModel) -> Struct:
+        self._senses.activity.use(order.model)
+        return await self._carry_out(order)
+
     @handles(PreviewModel)
     async def preview_model(self, question: PreviewModel) -> Previews | Refused:
         model = self.bus.view.state.models.get(question.model)
@@ -117,6 +127,11 @@ class Master(Actor):
                 self.tell(Heal())
 
     @forever
+    async def watch_pulses(self) -> None:
+        async with self.bus.listening(self.bus.subjects.pulses, self._hear_pulse):
+            await asyncio.Event().wait()
+
+    @forever
     async def snapshot(self) -> None:
         self.bus.snapshots.forget()
         async with aclosing(self.bus.view.states()) as states:
@@ -127,7 +142,7 @@ class Master(Actor):
                     await self.bus.until_connected()
 
     async def _carry_out(self, order: MasterCommand) -> Done | Refused:
-        events = decide(self.bus.view.state, order)
+        events = decide(self.bus.view.state, order, self._ripe())
         if isinstance(events, Refused):
             self.logger.info("command.refused", command=type(order).__name__, reason=events.reason)
             return events
@@ -145,23 +160,20 @@ class Master(Actor):
         self._last = await self.bus.log.decide(event, term, after=self._last)
         self.logger.info("event.decided", event_kind=type(event).__name__, id=event.entity_id, seq=self._last)
 
+    def _hear_pulse(self, payload: bytes, subject: str) -> None:
+        try:
+            pulse = _pulse(payload)
+        except UNREADABLE as garbage:
+            self.bus.note_garbage(subject, garbage)
+            return
+        if self._senses.hear(pulse, self.bus.view.state):
+            self.tell(Heal())
+
     def _ripe(self) -> Ripe:
-        """What has lasted for long enough; looks again when the next complaint is due."""
-        now = time.monotonic()
-        lost = {f"node {node}": self._grace_s() for node in self._without_lease()}
-        failed = {
-            f"instance {instance.id}.{instance.attempt}": backoff_s(instance.failures)
-            for instance in self.bus.view.state.instances.values()
-            if instance.status == "failed" and instance.retryable
-        }
-        ripe, wait_s = self._complaints.ripe(lost | failed, now)
+        """What has lasted for long enough; looks again when something else will have."""
+        ripe, wait_s = self._senses.ripe(self.bus.view.state, self._without_lease(), self._grace_s())
         self._look_again(wait_s)
-        return Ripe(
-            lost=frozenset(NodeId(name.split(" ", 1)[1]) for name in ripe if name in lost),
-            failed=frozenset(
-                InstanceId(name.split(" ", 1)[1].rsplit(".", 1)[0]) for name in ripe if name in failed
-            ),
-        )
+        return ripe
 
     def _without_lease(self) -> list[NodeId]:
         leases = self._leases or {}

@@ -153,17 +153,16 @@ def _shard_bytes(instance: Instance, shard: Shard, node: Node, state: State) -> 
 
 def _with_draft(shape: Shape, spec: ModelSpec, state: State) -> Shape:
     """A draft is beside its model, with the cache of one sequence."""
-    known = state.cards.get(spec.draft_id)
-    if not spec.draft or known is None or known.source != spec.draft:
+    known = state.card(spec.draft_id, spec.draft)
+    if not spec.draft or known is None:
         return shape
-    draft = shape_of(known.card, msgspec.structs.replace(spec, slots=1))
+    draft = shape_of(known, msgspec.structs.replace(spec, slots=1))
     return msgspec.structs.replace(shape, outer_bytes=shape.outer_bytes + draft.memory_bytes(0, draft.layers))
 
 
 def _card(spec: ModelSpec, state: State) -> ModelCard | None:
     """What is known of the model's files; nothing matters of what is only simulated."""
-    known = state.cards.get(spec.id)
-    return None if known is None or spec.engine == "simulated" or known.source != spec.source else known.card
+    return None if spec.engine == "simulated" else state.card(spec.id, spec.source)
 
 
 def _until_read(spec: ModelSpec, card: ModelCard | None) -> ModelSpec:

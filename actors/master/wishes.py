@@ -8,6 +8,8 @@ from schemas.model import ModelSpec
 def contradiction(spec: ModelSpec) -> str:
     """What in `spec` goes against something else in it, with the names of both; empty when nothing does."""
     spread = spec.strategy in ("pipeline", "tensor") or spec.min_nodes > 1 or bool(spec.split)
+    if problem := _demand_problem(spec):
+        return problem
     if spec.engine == "mlx" and spec.simulated is not None:
         return "simulated speeds are for the engine `simulated`"
     if spec.draft and spec.engine == "simulated":
@@ -25,6 +27,18 @@ def contradiction(spec: ModelSpec) -> str:
     if spec.node in spec.exclude and spec.node is not None:
         return f"node {spec.node} is in exclude as well"
     return _split_problem(spec)
+
+
+def _demand_problem(spec: ModelSpec) -> str:
+    if spec.on_demand and not spec.replicas:
+        return "on_demand says that a request loads it, and replicas that no copy is wanted then"
+    if not spec.on_demand and spec.idle_timeout_s is not None:
+        return "idle_timeout_s only goes with on_demand: without it a model stays loaded"
+    if not spec.on_demand and spec.keep:
+        return "keep only goes with on_demand: without it a model stays loaded"
+    if spec.keep and spec.idle_timeout_s is not None:
+        return "keep says that it stays once it was loaded, and idle_timeout_s that it does not"
+    return ""
 
 
 def _split_problem(spec: ModelSpec) -> str:

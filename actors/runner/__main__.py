@@ -16,12 +16,13 @@ from actors.runner.follower import Follower
 from actors.runner.group_life import GroupBroken
 from actors.runner.job import LastWords, RunnerJob
 from actors.runner.runner import Runner, connect
+from actors.runner.voice import Voice
 from bus.errors import BusError
 from bus.tracing import Tracing
 
 CLOSE_S = 1.0
 """How long saying goodbye to the bus may take; seconds."""
-STDIN, STDOUT, STDERR = 0, 1, 2
+STDOUT, STDERR = 1, 2
 FORESEEN = (EngineLoadError, BusError, GroupBroken)
 
 
@@ -30,19 +31,20 @@ def main() -> None:
     words = keep_stdout()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            code = runner.run(live(read_job(), words))
-            leave(words, code)
+            leave(words, runner.run(live(words)))
     except BaseException as error:
         say(words, last_words(error))
         raise
 
 
-async def live(job: RunnerJob, words: BinaryIO) -> int:
+async def live(words: BinaryIO) -> int:
     """The exit code; what is foreseen ends in last words, the rest is raised."""
+    voice = Voice()
+    job = voice.job()
     keep_journal(job.log_level, "json")
-    leaving = listen_for_the_end()
-    life = asyncio.ensure_future(run(job))
-    ended = asyncio.ensure_future(leaving.wait())
+    listen(voice)
+    life = asyncio.ensure_future(run(job, voice))
+    ended = asyncio.ensure_future(voice.ended.wait())
     await asyncio.wait((life, ended), return_when=asyncio.FIRST_COMPLETED)
     if not life.done():
         life.cancel()
@@ -57,11 +59,16 @@ async def live(job: RunnerJob, words: BinaryIO) -> int:
     return 1
 
 
-async def run(job: RunnerJob) -> None:
+async def run(job: RunnerJob, voice: Voice) -> None:
     bus = await connect(job)
     tracing = Tracing.towards(job.otlp_endpoint, "troupe-runner", job.instance)
     try:
-        await (Follower(job, bus) if job.rank else Runner(job, bus, tracing)).run()
+        if job.rank:
+            await Follower(job, bus).run()
+        else:
+            runner = Runner(job, bus, tracing)
+            voice.to(runner.stand)
+            await runner.run()
     finally:
         await tracing.close()
         with suppress(TimeoutError):
@@ -81,30 +88,11 @@ def last_words(error: BaseException) -> LastWords:
     return LastWords(failed=f"the runner failed: {type(error).__name__}: {error}", retryable=True)
 
 
-def listen_for_the_end() -> asyncio.Event:
-    """Set by SIGTERM, SIGINT, or when stdin closes: the worker that held it is gone."""
-    loop, leaving = asyncio.get_running_loop(), asyncio.Event()
+def listen(voice: Voice) -> None:
+    """SIGTERM and SIGINT end a runner as its worker's silence does."""
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, leaving.set)
-
-    def read() -> None:
-        if not os.read(STDIN, 4096):
-            loop.remove_reader(STDIN)
-            leaving.set()
-
-    loop.add_reader(STDIN, read)
-    return leaving
-
-
-def read_job() -> RunnerJob:
-    """The first line of stdin; read without a buffer, so that the end of stdin is still to be seen."""
-    line = b""
-    while not line.endswith(b"\n"):
-        block = os.read(STDIN, 65_536)
-        if not block:
-            raise EOFError("stdin ended before the runner was told its job")
-        line += block
-    return msgspec.json.decode(line, type=RunnerJob)
+        asyncio.get_running_loop().add_signal_handler(number, voice.ended.set)
+    voice.listen()
 
 
 def keep_stdout() -> BinaryIO:

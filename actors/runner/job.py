@@ -1,7 +1,8 @@
 """What a worker and the runner process that it starts say to each other, beside the bus.
 
-The worker starts `python -m actors.runner` and writes one line of JSON to its stdin: the `RunnerJob`. It then keeps
-stdin open: when that closes, the worker is gone, and the runner leaves too. On stdout the runner says at most one
+The worker starts `python -m actors.runner` and writes one line of JSON to its stdin: the `RunnerJob`; later a line
+with its `Standing` whenever that changes. It keeps stdin open: when that closes, the worker is gone, and the runner
+leaves too. On stdout the runner says at most one
 line of JSON, its `LastWords`, and exits with 1; stderr is its log. SIGTERM makes it leave with 0; it finishes
 nothing, as the owners of its requests send them elsewhere.
 """
@@ -15,6 +16,15 @@ from schemas.instance import Fate, Shard, Split
 from schemas.model import ModelSpec
 
 LogLevel = Literal["debug", "info", "warning", "error"]
+
+
+class Standing(Struct, frozen=True, kw_only=True):
+    """What a runner may take, as the state says it."""
+
+    pulls: bool = True
+    """Whether the tasks in its model's queue are for it: they are all of one version."""
+    retired: bool = False
+    """It takes no fresh request, and ends those that it has."""
 
 
 class RunnerJob(Struct, frozen=True, kw_only=True):
@@ -39,6 +49,8 @@ class RunnerJob(Struct, frozen=True, kw_only=True):
     log_level: LogLevel = "info"
     otlp_endpoint: str = ""
     """Where spans are sent; empty: nowhere."""
+    standing: Standing = Standing()
+    """At first."""
 
     @property
     def in_group(self) -> bool:

@@ -15,7 +15,7 @@ from actors.runner.announcer import Announcer
 from actors.runner.engine_thread import EngineThread
 from actors.runner.gathering import gathered
 from actors.runner.group_life import in_group
-from actors.runner.job import RunnerJob
+from actors.runner.job import RunnerJob, Standing
 from actors.runner.open_tasks import OpenTask, OpenTasks
 from actors.runner.outbox import Outbox
 from actors.runner.owners import Owners
@@ -34,6 +34,7 @@ from schemas.instance import RunnerStatus
 from schemas.refused import Refused
 from schemas.task import LANES, Accepted, Cancel, Lane, OfferAnswer, Task
 from schemas.unreadable import UNREADABLE
+from schemas.version import version_of
 
 log = structlog.get_logger()
 
@@ -62,6 +63,17 @@ class Runner:
         self._rounds = RoundsOut(bus, job.instance, job.attempt)
         self._seat: Seat | None = None
         self._loop = asyncio.get_running_loop()
+        self._version = version_of(job.spec)
+        self._pulling = asyncio.Event()
+        self.stand(job.standing)
+
+    def stand(self, standing: Standing) -> None:
+        """What it may take from here on."""
+        self._engine.vitals.retired = standing.retired
+        if standing.pulls:
+            self._pulling.set()
+        else:
+            self._pulling.clear()
 
     async def run(self) -> None:
         """Raises what ended the engine: EngineLoadError, or what nobody foresaw."""
@@ -153,12 +165,20 @@ class Runner:
         job = self._job
         if task.model != job.spec.id:
             return Refused("not_found", f"instance {job.instance} serves {job.spec.id}, not {task.model}")
+        if self._is_foreign(task):
+            return Refused("conflict", f"instance {job.instance} serves {job.spec.source}, another version")
         if not self._tasks.knows(task):
+            if self._engine.vitals.retired and not task.made:
+                return Refused("unavailable", f"instance {job.instance} is retired")
             self._give_up_others(task)
             if not self._tasks.has_room_for(task):
                 return Refused("busy", f"{self._tasks.use} slots of instance {job.instance} are in use")
             self._take(task)
         return Accepted(instance=job.instance, node=job.node, attempt=job.attempt)
+
+    def _is_foreign(self, task: Task) -> bool:
+        """It is for another version of the model: other weights would go on with its answer."""
+        return task.version not in ("", self._version)
 
     async def _pull(self, lanes: Sequence[Lane], until_room: Callable[[], Awaitable[None]]) -> None:
         """From these lanes of the work queue, while a slot is free for them."""
@@ -166,6 +186,7 @@ class Runner:
             try:
                 async with self._bus.queue.pulls(self._job.spec.id) as pulls:
                     while True:
+                        await self._pulling.wait()
                         await until_room()
                         await self._take_pulled(await pulls.next(lanes))
             except BusError as error:
@@ -180,7 +201,13 @@ class Runner:
             await pulled.take()
             return
         self._give_up_others(task)
-        if self._tasks.has_room_for(task):
+        if not self._pulling.is_set():  # it was asked for before that changed
+            await pulled.give_back()
+        elif self._is_foreign(task):
+            await pulled.take()
+            self._tasks.take(task)
+            self._fail(task, "unavailable", f"it is for another version of {task.model}")
+        elif self._tasks.has_room_for(task):
             await pulled.take()
             await self._own_up(task)
             self._take(task)

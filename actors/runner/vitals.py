@@ -20,6 +20,8 @@ class Vitals:
         self._tokens = 0
         self._counted = 0
         self._counted_at = monotonic()
+        self.retired = False
+        """The runner knows that it is to take no fresh requests."""
 
     def step_begins(self) -> None:
         self._began_cpu = process_time()
@@ -62,4 +64,5 @@ class Vitals:
             cache_bytes=self.gauges.cache_bytes,
             drafted=self.gauges.drafted,
             accepted=self.gauges.accepted,
+            retired=self.retired,
         )

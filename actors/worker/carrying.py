@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from actors.runner.job import RunnerJob
+from actors.runner.job import RunnerJob, Standing
 from actors.worker.draft_files import draft_files
 from actors.worker.runner_process import Ending, RunnerProcess
 from actors.worker.runner_watch import RunnerWatch
@@ -16,6 +16,7 @@ from schemas.events import RunnerReported
 from schemas.ids import NodeId
 from schemas.instance import Instance, Shard
 from schemas.state import Download, State
+from schemas.version import pulls
 
 log = structlog.get_logger()
 
@@ -43,6 +44,14 @@ class Carrying:
         self._logs = logs
         self._patience = patience.of_group() if len(instance.shards) > 1 else patience
         self._log = log.bind(node=shard.node, instance=instance.id, attempt=instance.attempt)
+        self._process: RunnerProcess | None = None
+        self._standing = Standing()
+
+    def stand(self, standing: Standing) -> None:
+        """What its runner may take from here on."""
+        if standing != self._standing and self._process is not None:
+            self._process.tell(standing)
+        self._standing = standing
 
     async def run(self) -> None:
         if self._was_ended:
@@ -94,8 +103,11 @@ class Carrying:
 
     async def _live(self, path: str, draft_path: str) -> Ending:
         job = self._job(self._instance, self._shard, path)
-        job = msgspec.structs.replace(job, draft_path=draft_path)
+        job = msgspec.structs.replace(job, draft_path=draft_path, standing=self._standing)
         process = await RunnerProcess.start(job, self._logs / f"{self._name}.log")
+        self._process = process
+        if self._standing != job.standing:
+            process.tell(self._standing)
         self._log.info("runner.started", pid=process.pid)
         watch = RunnerWatch(self._bus, self._instance, self._shard, self._patience, process)
         try:
@@ -125,6 +137,10 @@ class Carrying:
                 fate=ending.fate,
             )
         )
+
+
+def standing_of(instance: Instance, state: State) -> Standing:
+    return Standing(pulls=pulls(state, instance), retired=bool(instance.retired))
 
 
 def shards_on(node: NodeId, state: State) -> dict[tuple[str, int, int], tuple[Instance, Shard]]:

@@ -14,7 +14,7 @@ import msgspec
 import structlog
 from msgspec import Struct
 
-from actors.runner.job import LastWords, RunnerJob
+from actors.runner.job import LastWords, RunnerJob, Standing
 from schemas.instance import Fate
 
 log = structlog.get_logger()
@@ -60,6 +60,12 @@ class RunnerProcess:
         with suppress(ConnectionError):  # it died at once: `ended` tells why
             await process.stdin.drain()
         return runner
+
+    def tell(self, standing: Standing) -> None:
+        """What it may take from here on; one that has ended need not know."""
+        assert self._process.stdin is not None
+        if not self._process.stdin.is_closing():
+            self._process.stdin.write(msgspec.json.encode(standing) + b"\n")
 
     @property
     def pid(self) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from actors.actor import Actor, forever
 from actors.runner.job import LogLevel, RunnerJob
-from actors.worker.carrying import Carrying, shards_on
+from actors.worker.carrying import Carrying, shards_on, standing_of
 from actors.worker.watchdog import Patience
 from bus.bus import Bus
 from schemas.instance import Instance, Shard
@@ -32,7 +32,7 @@ class Worker(Actor):
         self._patience = patience
         self._log_level: LogLevel = log_level
         self._otlp_endpoint = otlp_endpoint
-        self._carried: dict[Key, asyncio.Task[None]] = {}
+        self._carried: dict[Key, tuple[Carrying, asyncio.Task[None]]] = {}
 
     @forever
     async def reconcile(self) -> None:
@@ -43,14 +43,17 @@ class Worker(Actor):
                     self._drop(key)
                 for key in wanted.keys() - self._carried.keys():
                     self._carry(key, *wanted[key], tasks)
+                for key, (instance, _) in wanted.items():
+                    self._carried[key][0].stand(standing_of(instance, state))
 
     def _carry(self, key: Key, instance: Instance, shard: Shard, tasks: asyncio.TaskGroup) -> None:
         carrying = Carrying(self.bus, instance, shard, self._job, self._logs, self._patience)
-        self._carried[key] = tasks.create_task(carrying.run(), name=f"carry {instance.id}.{instance.attempt}")
+        task = tasks.create_task(carrying.run(), name=f"carry {instance.id}.{instance.attempt}")
+        self._carried[key] = carrying, task
 
     def _drop(self, key: Key) -> None:
         """Stop it, unless it has ended and only waits to be forgotten."""
-        self._carried.pop(key).cancel()
+        self._carried.pop(key)[1].cancel()
 
     def _job(self, instance: Instance, shard: Shard, path: str) -> RunnerJob:
         return RunnerJob(

@@ -6,8 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.master.complaints import Complaints
-from actors.master.decisions import Ripe, backoff_s, decide, heal, is_alive
+from actors.master.copies import is_alive
+from actors.master.decisions import backoff_s, decide, heal
 from actors.master.placement import NoPlace, Placement, place
+from actors.master.ripe import Ripe
 from schemas.commands import DrainNode, LoadModel, RestartInstance, UnloadModel
 from schemas.events import (
     Decided,

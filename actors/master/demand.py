@@ -1,0 +1,57 @@
+"""Models that are loaded on demand: when they are loaded, and which are unloaded, and never one that serves."""
+
+from collections.abc import Iterator, Sequence
+
+from actors.master.placement import NoPlace, place
+from actors.master.ripe import Ripe
+from actors.master.room import victims
+from schemas.events import Decided, InstanceDeleted, InstanceRetired, ModelDemanded, ModelIdled
+from schemas.ids import ModelId
+from schemas.model import IDLE_TIMEOUT_S
+from schemas.refused import Refused
+from schemas.state import Model, State
+
+
+def demand(model: Model, state: State, ripe: Ripe) -> list[Decided] | Refused:
+    """Somebody waits for `model`: it is loaded, if need be in the place of idle ones; refused when there is no room."""
+    if model.wanted or not model.spec.on_demand:
+        return []
+    lack = place(model.spec, state)
+    if not isinstance(lack, NoPlace) or lack.absent:
+        return [ModelDemanded(model=model.spec.id)]
+    makers = victims(model.spec, state, ripe.idle)
+    if makers is None:
+        return Refused("no_place", without_place(lack))
+    return [*evicted(makers, model.spec.id), ModelDemanded(model=model.spec.id)]
+
+
+def without_place(lack: NoPlace) -> str:
+    """The reason, and the bytes."""
+    missing = f" {lack.missing_bytes} bytes of memory are missing." if lack.missing_bytes else ""
+    return f"{lack.reason}.{missing}"
+
+
+def evicted(makers: Sequence[ModelId], maker_of: ModelId) -> list[Decided]:
+    return [ModelIdled(model=each, why=f"it was idle, and makes room for {maker_of}") for each in makers]
+
+
+def rest(state: State, ripe: Ripe) -> Iterator[Decided]:
+    """What nobody has used for its time is unloaded."""
+    for model in state.models.values():
+        if model.spec.id in ripe.unused and model.spec.on_demand and model.wanted:
+            unused_s = idle_timeout_s(model)
+            yield ModelIdled(model=model.spec.id, why=f"nobody has used it for {unused_s:g} s")
+
+
+def dismiss(model: Model, state: State) -> Iterator[Decided]:
+    """No copy of it is wanted now: those that may have taken a request end it first."""
+    why = model.idled_why or "no copy of it is wanted"
+    for one in state.instances_of(model.spec.id):
+        if one.status != "ready":
+            yield InstanceDeleted(instance=one.id, why=why)
+        elif not one.retired:
+            yield InstanceRetired(instance=one.id, why=why)
+
+
+def idle_timeout_s(model: Model) -> float:
+    return IDLE_TIMEOUT_S if model.spec.idle_timeout_s is None else model.spec.idle_timeout_s
