@@ -20,6 +20,10 @@ class Batch(Protocol):
     @property
     def seats(self) -> int: ...
 
+    def another(self) -> "Batch":
+        """An empty one for rows of the same model."""
+        ...
+
     def add(self, caches: Sequence[Cache]) -> None:
         """New seats behind the others; the same cache may come several times."""
         ...

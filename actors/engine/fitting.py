@@ -9,6 +9,7 @@ from actors.engine.arrays import evaluate
 from actors.engine.batch import Batch, Cache
 from actors.engine.plain import PlainBatch
 from actors.engine.ring import RingBatch
+from actors.engine.ring_step import Steps
 
 TRIALS = ((1, 2, 3), (4, 5, 6, 7, 8))
 """Prompts of unequal length."""
@@ -32,7 +33,7 @@ def fitting(
     """An empty batch, and whether more than one row may be in it; `alike`: whether others have found the same."""
     alone = mx.stack([logits_of(PlainBatch(model), model, make_cache, [ids])[:, 0] for ids in TRIALS], axis=1)
     if on_cpu and all(type(layer).__name__ == "KVCache" for layer in make_cache()):
-        ring = RingBatch(model, prefilled(model, make_cache, [0]))
+        ring = RingBatch(Steps(model), prefilled(model, make_cache, [0]))
         if alike(fits(ring, model, make_cache, alone)):
             return ring, True
     can_merge = not any(getattr(layer, "keep", 0) for layer in make_cache())  # mlx-lm's batch forgets `keep`

@@ -22,6 +22,9 @@ class PlainBatch:
         """A row that is left alone in a batch keeps the batch's caches."""
         self.seats = 0
 
+    def another(self) -> "PlainBatch":
+        return PlainBatch(self._model)
+
     @property
     def nbytes(self) -> int:
         return sum(layer.nbytes for layer in self._caches)

@@ -8,6 +8,7 @@ While it has not gone round, places that nobody has written yet are not looked a
 """
 
 from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
 import mlx.core as mx
@@ -15,15 +16,12 @@ from mlx_lm.models.cache import KVCache
 
 from actors.engine.arrays import evaluate
 from actors.engine.batch import Cache
-from actors.engine.ring_step import Arrays, compiled
+from actors.engine.ring_step import Arrays, Steps
 
 GROWTH = 256
 """Capacities are multiples of this at least, as mlx-lm's."""
 FINE = 64
 """And what a step looks at is a multiple of this at least."""
-MOST_TRACES = 256
-"""Traces that are kept; one of a large model may take a megabyte."""
-
 SLACK = 128
 """Places that must be free for the rows to be moved to the front instead of going round."""
 
@@ -33,13 +31,16 @@ class RingBatch:
 
     reseats = True
 
-    def __init__(self, model: Any, empty: Cache) -> None:
+    def __init__(self, steps: Steps, empty: Cache) -> None:
         """`empty` is a cache that the model has written once: it tells the layers' shapes."""
-        self._model = model
-        self._replay = compiled(model)
-        self._traced: set[tuple[int, ...]] = set()
-        self._widths = [(layer.keys[:, :, :0], layer.values[:, :, :0]) for layer in empty]
+        self._steps = steps
+        self._empty = [(layer.keys[:, :, :0], layer.values[:, :, :0]) for layer in empty]
         self.clear()
+
+    def another(self) -> "RingBatch":
+        batch = copy(self)
+        batch.clear()
+        return batch
 
     def clear(self) -> None:
         self._keys: Arrays = []
@@ -70,13 +71,36 @@ class RingBatch:
         if self.seats == 0:
             self._capacity, self._place = _round_up(max(lengths) + 1), max(lengths)
         self._make_room(max(lengths) + 1)
-        rings = {id(cache): self._ring(cache, length) for cache, length in zip(caches, lengths, strict=True)}
-        new = [rings[id(cache)] for cache in caches]
-        self._keys = [_stack(self._keys, at, [ring[0] for ring in new]) for at in range(len(self._widths))]
-        self._values = [
-            _stack(self._values, at, [ring[1] for ring in new]) for at in range(len(self._widths))
-        ]
+        first = self.seats
+        self._keys = [self._with_seats(at, 0, len(caches)) for at in range(len(self._empty))]
+        self._values = [self._with_seats(at, 1, len(caches)) for at in range(len(self._empty))]
         self._lengths += lengths
+        for seat, cache in enumerate(caches, first):
+            self._write(seat, cache)
+        self._written()
+
+    def _with_seats(self, layer: int, which: int, more: int) -> mx.array:
+        """Its keys (0) or values (1), and room for as many rows more."""
+        _, heads, _, width = self._empty[layer][which].shape
+        seats = self.seats
+        whole = mx.zeros((seats + more, heads, self._capacity, width), self._empty[layer][which].dtype)
+        if seats:
+            whole[:seats] = (self._keys, self._values)[which][layer]
+        return whole
+
+    def _write(self, seat: int, cache: Cache) -> None:
+        """Its tokens, so that the next comes to the place of all; what else was there is older than they are."""
+        length = self._lengths[seat]
+        begin = (self._place - length) % self._capacity
+        first = min(length, self._capacity - begin)
+        for keys, values, layer in zip(self._keys, self._values, cache, strict=True):
+            for whole, row in ((keys, layer.keys), (values, layer.values)):
+                if first:
+                    whole[seat, :, begin : begin + first] = row[0, :, :first]
+                if first < length:
+                    whole[seat, :, : length - first] = row[0, :, first:length]
+
+    def _written(self) -> None:
         self._moved(self._place)
         evaluate(self._keys, self._values)
 
@@ -90,20 +114,12 @@ class RingBatch:
         if length == self._capacity:
             self._resize(_round_up(length + 1), length)
 
-    def _ring(self, cache: Cache, length: int) -> tuple[Arrays, Arrays]:
-        layers = [_filled(layer, empty) for layer, empty in zip(cache, self._widths, strict=True)]
-        keys = [_round(layer[0], length, self._capacity, self._place) for layer in layers]
-        return keys, [_round(layer[1], length, self._capacity, self._place) for layer in layers]
-
     def put(self, seat: int, cache: Cache) -> None:
-        length = cache[0].offset
-        self._lengths[seat] = length
-        self._make_room(length + 1)
-        keys, values = self._ring(cache, length)
-        for whole, row in zip((*self._keys, *self._values), (*keys, *values), strict=True):
-            whole[seat : seat + 1] = row
-        self._moved(self._place)
-        evaluate(self._keys, self._values)
+        self._lengths[seat] = 0
+        self._make_room(cache[0].offset + 1)
+        self._lengths[seat] = cache[0].offset
+        self._write(seat, cache)
+        self._written()
 
     def keep(self, seats: Sequence[int]) -> None:
         if not seats:
@@ -117,8 +133,7 @@ class RingBatch:
         needed = _round_up(max(self._lengths) + 1)
         if needed < self._capacity:
             self._resize(needed, max(self._lengths))
-        self._moved(self._place)
-        evaluate(self._keys, self._values)
+        self._written()
 
     def copy(self, sources: Sequence[int], targets: Sequence[int], tokens: int) -> None:
         parts = self._latest(tokens)
@@ -127,8 +142,7 @@ class RingBatch:
                 for part in parts:
                     whole[target, :, part] = whole[source, :, part]
             self._lengths[target] = self._lengths[source]
-        self._moved(self._place)
-        evaluate(self._keys, self._values)
+        self._written()
 
     def _latest(self, tokens: int) -> list[slice]:
         """The places of the last tokens, of which there are no more than places."""
@@ -164,17 +178,10 @@ class RingBatch:
         places = self._visible(self._place + count if straight else self._capacity)
         self._lengths = [length + count for length in self._lengths]
         self._place = (self._place + count) % self._capacity
-        self._note_trace((self.seats, count, places.shape[0], self._capacity))
-        best, logits, self._place_array, self._offsets, self._keys, self._values = self._replay(
+        best, logits, self._place_array, self._offsets, self._keys, self._values = self._steps(
             tokens, places, self._place_array, self._offsets, self._keys, self._values
         )
         return best, logits
-
-    def _note_trace(self, shape: tuple[int, ...]) -> None:
-        if shape not in self._traced and len(self._traced) >= MOST_TRACES:
-            self._replay = compiled(self._model)
-            self._traced.clear()
-        self._traced.add(shape)
 
     def _visible(self, places: int) -> mx.array:
         """The first places, no fewer than these: few sizes, as the step is traced for each."""
@@ -195,13 +202,16 @@ class RingBatch:
         self._moved(kept)
 
     def extract(self, seat: int) -> Cache:
+        """Of a row alone whose tokens lie in order from place 0 on, the arrays as they are."""
         length = self._lengths[seat]
+        as_it_is = self.seats == 1 and self._place == length
         row: list[Any] = []
         for keys, values in zip(self._keys, self._values, strict=True):
             layer = KVCache()
-            layer.keys = mx.contiguous(_straight(keys[seat : seat + 1], self._place, length, length))
-            layer.values = mx.contiguous(_straight(values[seat : seat + 1], self._place, length, length))
-            layer.offset = length
+            layer.keys, layer.values, layer.offset = keys, values, length
+            if not as_it_is:
+                layer.keys = mx.contiguous(_straight(keys[seat : seat + 1], self._place, length, length))
+                layer.values = mx.contiguous(_straight(values[seat : seat + 1], self._place, length, length))
             row.append(layer)
         evaluate([(layer.keys, layer.values) for layer in row])
         return row
@@ -213,34 +223,14 @@ def _round_up(length: int, least: int = GROWTH) -> int:
     return -(-length // multiple) * multiple
 
 
-def _filled(layer: Any, empty: tuple[mx.array, mx.array]) -> tuple[mx.array, mx.array]:
-    return empty if layer.keys is None else (layer.keys, layer.values)
-
-
-def _stack(old: Arrays, at: int, new: list[Arrays]) -> mx.array:
-    parts = [*([old[at]] if old else []), *(row[at] for row in new)]
-    return parts[0] if len(parts) == 1 else mx.concatenate(parts)
-
-
-def _zeros(like: mx.array, places: int) -> mx.array:
-    rows, heads, _, width = like.shape
-    return mx.zeros((rows, heads, places, width), like.dtype)
-
-
-def _round(layer: mx.array, length: int, capacity: int, place: int) -> mx.array:
-    """The first `length` tokens of a row in a ring of `capacity` places, so that the next comes to `place`."""
-    begin = (place - length) % capacity
-    first = min(length, capacity - begin)
-    parts = [layer[:, :, first:length], _zeros(layer, capacity - length), layer[:, :, :first]]
-    if first == length:
-        parts = [_zeros(layer, begin), layer[:, :, :length], _zeros(layer, capacity - begin - length)]
-    return mx.concatenate([part for part in parts if part.shape[2]], axis=2)
-
-
 def _straight(layer: mx.array, place: int, kept: int, capacity: int) -> mx.array:
     """The `kept` places before `place` in order, then room."""
+    rows, heads, _, width = layer.shape
     begin = place - kept
-    whole = begin >= 0
-    parts = [layer[:, :, begin:place]] if whole else [layer[:, :, begin:], layer[:, :, :place]]
-    parts = [part for part in (*parts, _zeros(layer, capacity - kept)) if part.shape[2]]
-    return parts[0] if len(parts) == 1 else mx.concatenate(parts, axis=2)
+    straight = mx.zeros((rows, heads, capacity, width), layer.dtype)  # many times faster than to concatenate
+    if begin >= 0:
+        straight[:, :, :kept] = layer[:, :, begin:place]
+    else:
+        straight[:, :, :-begin] = layer[:, :, begin:]
+        straight[:, :, -begin:kept] = layer[:, :, :place]
+    return straight

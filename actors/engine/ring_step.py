@@ -15,6 +15,9 @@ Replay = Callable[[mx.array, mx.array, mx.array, mx.array, Arrays, Arrays], Any]
 """([rows, length] tokens, places that are looked at, place to write, offsets, keys, values) -> the likeliest tokens, logits, and
 place, offsets, keys and values for the next step."""
 
+MOST_TRACES = 256
+"""Traces that are kept; one of a large model may take a megabyte."""
+
 
 class RingCache:
     """One layer's keys and values while a step is traced; the place and the offsets are arrays."""
@@ -61,3 +64,30 @@ def compiled(model: Any) -> Replay:
         return likeliest(logits), logits, place, offset + length, *written
 
     return mx.compile(step)
+
+
+class Steps:
+    """The step of `model`, traced once for each shape, whichever batch has it."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._forget()
+
+    def _forget(self) -> None:
+        self._replay = compiled(self._model)
+        self._traced: set[tuple[int, ...]] = set()
+
+    def __call__(
+        self,
+        tokens: mx.array,
+        places: mx.array,
+        place: mx.array,
+        offset: mx.array,
+        keys: Arrays,
+        values: Arrays,
+    ) -> Any:
+        shape = (*tokens.shape, *places.shape, keys[0].shape[2])
+        if shape not in self._traced and len(self._traced) >= MOST_TRACES:
+            self._forget()
+        self._traced.add(shape)
+        return self._replay(tokens, places, place, offset, keys, values)

@@ -47,9 +47,9 @@ def test_a_model_that_cannot_be_batched_runs_one_sequence_after_the_other(
 
 
 def test_traces_are_forgotten_when_they_are_many(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    from actors.engine import ring
+    from actors.engine import ring_step
 
     task = a_task(max_tokens=200)
     undisturbed = tokens(run(engine, task))
-    monkeypatch.setattr(ring, "MOST_TRACES", 2)
+    monkeypatch.setattr(ring_step, "MOST_TRACES", 2)
     assert tokens(run(engine, task)) == undisturbed
