@@ -2,15 +2,17 @@
 
 import asyncio
 from collections import defaultdict
+from contextlib import suppress
 
 import msgspec
 
 from bus.bus import Bus
+from bus.errors import NoAnswer
 from schemas.chunks import Chunk, Ended, Failed, Frame
 from schemas.events import RunnerReported
 from schemas.ids import InstanceId
 from schemas.instance import RunnerStatus
-from schemas.task import Cancel, OfferAnswer, Task
+from schemas.task import Accepted, Cancel, OfferAnswer, Task
 
 INSTANCE = InstanceId("i1")
 TIMEOUT_S = 60.0
@@ -35,6 +37,15 @@ class Client:
 
     async def offer(self, task: Task) -> OfferAnswer:
         return await self.bus.offer(INSTANCE, task)
+
+    async def until_accepted(self, task: Task) -> None:
+        """Offered again while nobody answers in time, as on a busy machine; the same attempt is not run twice."""
+        async with asyncio.timeout(TIMEOUT_S):
+            while True:
+                with suppress(NoAnswer):
+                    answer = await self.offer(task)
+                    assert isinstance(answer, Accepted), answer
+                    return
 
     async def cancel(self, task: Task, index: int | None = None) -> None:
         cancel = Cancel(request=task.request, index=index)

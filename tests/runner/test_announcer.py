@@ -101,5 +101,5 @@ async def test_a_runner_tells_what_its_engine_keeps(
     read = set(block_digests(pack_ids(prompt)))
     await start_runner(engine=engine, cache_tokens=10_000)
     await client.until_status("ready")
-    await client.offer(a_task(prompt))
+    await client.until_accepted(a_task(prompt))
     await listener.until(lambda there: read <= there)
