@@ -8,6 +8,7 @@ from schemas.ids import InstanceId, ModelId
 from schemas.instance import Instance
 from schemas.model import ModelCard, ModelSpec
 from schemas.state import State
+from schemas.version import serving
 
 
 class Described(Struct, frozen=True):
@@ -30,14 +31,14 @@ class Placement(Struct, frozen=True):
 
 
 def described(state: State, name: str) -> Described | None:
-    """The model called `name`; None while nobody has read its files; raises `ApiError` (404) if unknown."""
+    """The model called `name`, as it takes fresh requests; None while nobody has read its files; raises `ApiError`
+    (404) if unknown."""
     model = state.models.get(ModelId(name))
     if model is None:
         raise unknown_model(name, state.models)
-    card = state.cards.get(model.spec.id)
-    if card is None or card.source != model.spec.source:
-        return None
-    return Described(model.spec, card.card)
+    spec = serving(state, model)
+    card = state.card(spec.id, spec.source)
+    return None if card is None else Described(spec, card)
 
 
 def ready_instances(state: State, model: ModelId) -> list[Instance]:
@@ -83,9 +84,11 @@ def nowhere(state: State, model: ModelId) -> ApiError | None:
     if any(_dead_node(state, instance) is None for instance in state.instances_of(model)):
         return None
     missing = f" {wished.missing_bytes} bytes of memory are missing." if wished.missing_bytes else ""
-    return unavailable(
-        f"The model '{model}' has no place in this cluster: {wished.unplaced}.{missing}", 60.0, "no_place"
-    )
+    return no_place(model, f"{wished.unplaced}.{missing}")
+
+
+def no_place(model: ModelId, why: str) -> ApiError:
+    return unavailable(f"The model '{model}' has no place in this cluster: {why}", 60.0, "no_place")
 
 
 def lost(state: State, placement: Placement, *, known: bool) -> Loss | None:

@@ -56,6 +56,10 @@ class ModelStatus(Struct, frozen=True, kw_only=True):
     """Why a copy has no place; empty while nothing is missing."""
     missing_bytes: int = 0
     """Memory that would have to be free besides."""
+    demanded: bool = False
+    """Of one that is loaded on demand: whether it is to be loaded now."""
+    idled_why: str = ""
+    """Of one that is loaded on demand: why it was unloaded last."""
 
 
 _wish = msgspec.json.Decoder(WishedModel)
@@ -95,13 +99,16 @@ def cluster_routes(context: Context) -> list[HTTPRouteHandler]:
 
 
 def model_status(state: State, name: ModelId) -> ModelStatus:
-    card, spec = state.cards.get(name), state.models[name].spec
+    model = state.models[name]
+    spec = model.spec
     files = (name, spec.draft_id)
     return ModelStatus(
         spec=spec,
-        unplaced=state.models[name].unplaced,
-        missing_bytes=state.models[name].missing_bytes,
-        card=None if card is None else card.card,
+        unplaced=model.unplaced,
+        missing_bytes=model.missing_bytes,
+        demanded=model.demanded,
+        idled_why=model.idled_why,
+        card=state.card(name, spec.source),
         instances=state.instances_of(name),
         downloads=[download for download in state.downloads.values() if download.model in files],
     )

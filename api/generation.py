@@ -51,7 +51,8 @@ class Generation:
 
     def __init__(self, request: InFlight, wish: Wish, origin: Origin) -> None:
         self.request = request
-        self.wish = wish
+        self.wish = self.asked = wish
+        """`asked`: before the model's own marks made a grammar of it."""
         self.origin = origin
         self.artifact = ""
         self.likeness = b""
@@ -115,14 +116,10 @@ class Generations:
 
     async def pieces(self, generation: Generation, prompt: Prompt) -> AsyncGenerator[Pieces]:
         """Text as it comes; raises `ApiError` and `BusError`."""
-        request = generation.request
-        while (model := self._model(request.model)) is None:
-            news = await request.news()
-            if news.comment:
-                yield Pieces([], news.comment)
-        await self._begin(generation, prompt, model)
-        over = False
+        request, over = generation.request, False
         while not over:
+            if request.spec is None or self.requests.outdated(request):
+                await self._make(generation, prompt)
             try:
                 news = await request.news()
             except ApiError as failure:
@@ -199,6 +196,14 @@ class Generations:
         rendered, generation.left_out = await self._prompts.fitted(tokenizer, prompt, most)
         return rendered
 
+    async def _make(self, generation: Generation, prompt: Prompt) -> None:
+        """Make its task and send it, once somebody has read the files of its model."""
+        model = self._model(generation.request.model)
+        if model is None:
+            self.requests.demand.note(generation.request.model)
+        else:
+            await self._begin(generation, prompt, model)
+
     async def _begin(self, generation: Generation, prompt: Prompt, model: Described) -> None:
         request = generation.request
         generation.likeness = likeness(model)
@@ -206,8 +211,8 @@ class Generations:
             raise changed(request.model)
         tokenizer = await self._prompts.tokenizer(model)
         rendered = await self._rendered(generation, tokenizer, prompt, model)
-        reading, grammar = prompt.reading(tokenizer, rendered.tail, generation.wish.grammar)
-        wish = generation.wish = kept_to(generation.wish, grammar)
+        reading, grammar = prompt.reading(tokenizer, rendered.tail, generation.asked.grammar)
+        wish = generation.wish = kept_to(generation.asked, grammar)
         task = self._prompts.task(
             *(request.id, self.requests.api, wish, model, rendered.ids, prompt.name),
             left_out=generation.left_out or 0,
@@ -219,7 +224,7 @@ class Generations:
             for index in range(wish.n)
         ]
         generation.unfinished = set(range(wish.n))
-        await self.requests.dispatch(request, task, generation.origin.earlier)
+        await self.requests.dispatch(request, task, generation.origin.earlier, model.spec)
 
 
 def changed(model: ModelId) -> ApiError:

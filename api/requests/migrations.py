@@ -18,6 +18,7 @@ from api.requests.loss import Loss, poison
 from api.requests.offers import Offers
 from api.requests.payloads import Payloads
 from api.requests.request import InFlight
+from api.requests.versions import outdated
 from bus.bus import Bus
 from bus.errors import BusAway, BusError
 from schemas.ids import InstanceId, ModelId, RequestId
@@ -144,6 +145,9 @@ class Migrations:
         """Until it has found a place; its deadlines are the sweep's."""
         request = move.request
         while move.stands:
+            if outdated(self._bus.view.state, request):
+                request.wake()  # whoever made its prompt makes it anew
+                return
             try:
                 await self._payloads.lay_out(request)
                 await self._offers.dispatch(request, but=move.was)

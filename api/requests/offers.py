@@ -7,8 +7,10 @@ import structlog
 
 from api.catalogue import Placement, hopeless
 from api.errors import refused
+from api.requests.demand import Demand
 from api.requests.drain import Drain
 from api.requests.request import InFlight
+from api.requests.versions import orphaned, outdated, queues
 from api.requests.waiting import Waiting
 from api.requests.withdrawals import Withdrawals
 from api.routing.router import Router
@@ -26,10 +28,13 @@ log = structlog.get_logger()
 class Offers:
     """Asks one instance after the other, the cheapest first."""
 
-    def __init__(self, bus: Bus, settings: ApiSettings, drain: Drain, withdrawals: Withdrawals) -> None:
+    def __init__(
+        self, bus: Bus, settings: ApiSettings, drain: Drain, withdrawals: Withdrawals, demand: Demand
+    ) -> None:
         self.waiting = Waiting(bus, drain, withdrawals)
         self.router = Router(bus)
         self._withdrawals = withdrawals
+        self._demand = demand
         self._bus = bus
         self._settings = settings
 
@@ -44,9 +49,16 @@ class Offers:
                     return
         if request.closed:
             return
-        trouble = hopeless(self._bus.view.state, request.model)
+        state = self._bus.view.state
+        trouble = hopeless(state, request.model) or orphaned(state, request)
         if trouble is not None:
             raise trouble
+        if outdated(state, request):
+            request.wake()  # whoever made its prompt makes it anew
+            return
+        if not queues(state, request):
+            raise self.waiting.busy(request.model, "What can go on with the answer is busy.")
+        self._demand.note(request.model)
         await self.waiting.put(request, self._patience_s(request))
 
     def _others_wait(self, request: InFlight) -> bool:

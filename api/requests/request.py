@@ -15,6 +15,7 @@ from api.requests.sequence import Fresh, Sequence
 from api.requests.suspicion import Suspicion
 from schemas.chunks import Chunk, Ended, Prefilled, Searched, SequenceEnded, Timings, Tokens, Usage
 from schemas.ids import ModelId, RequestId
+from schemas.model import ModelSpec
 from schemas.prefix import Digest
 from schemas.task import Task
 
@@ -42,6 +43,8 @@ class InFlight:
         self.account = Account()
         self.task: Task | None = None
         """As it was made; each attempt's message is made from it."""
+        self.spec: ModelSpec | None = None
+        """Of the model that the task was made for; None: it is to be made, or any version will do."""
         self.payload = ""
         """Name of the object on the bus that holds the prompt, once a message cannot."""
         self.digests: list[Digest] | None = None
@@ -88,6 +91,11 @@ class InFlight:
         return sum(sequence.received for sequence in self.sequences)
 
     @property
+    def begun(self) -> bool:
+        """Something of the answer is here: it goes on from there, or breaks off."""
+        return any(each.received or each.over for each in self.sequences)
+
+    @property
     def stopped(self) -> bool:
         """Its client has read enough of every sequence, or all there is."""
         return any(each.stopped for each in self.sequences) and self.complete
@@ -108,8 +116,7 @@ class InFlight:
     def message(self) -> Task:
         """The task of the present attempt: it goes on from what all earlier ones have made."""
         assert self.task is not None, "a request is dispatched with its task"
-        begun = any(each.received or each.over for each in self.sequences)
-        made = tuple(each.made for each in self.sequences) if begun else ()
+        made = tuple(each.made for each in self.sequences) if self.begun else ()
         deadline = 0.0
         if self.deadline is not None and not self.clocks_differ:
             deadline = time() + self.deadline - self._loop.time() + CLOCKS_APART_S
@@ -124,6 +131,12 @@ class InFlight:
         self.current.settled.set()
         self.current = Attempt(self.attempt + 1, now)
         return self.current
+
+    def recede(self) -> None:
+        """Its task is to be made anew: whatever was on the way with the old one is void."""
+        self.moves += 1
+        self.digests, self.spec = None, None
+        self.begin_attempt()
 
     def take(self, chunk: Chunk) -> None:
         """One chunk of the present attempt; repeated ones change nothing. ValueError when it makes no sense."""

@@ -10,6 +10,7 @@ import msgspec
 from api.accounts.accounts import Accounts
 from api.catalogue import hopeless
 from api.errors import ApiError
+from api.requests.demand import Demand
 from api.requests.drain import Drain
 from api.requests.heritage import Heritage
 from api.requests.inbox import Inbox
@@ -21,6 +22,7 @@ from api.requests.patience import Patience
 from api.requests.payloads import Payloads
 from api.requests.recall import Recall
 from api.requests.request import InFlight, cancelled
+from api.requests.versions import orphaned, outdated
 from api.requests.withdrawals import Withdrawals
 from api.settings import ApiSettings
 from bus.bus import Bus
@@ -28,6 +30,7 @@ from bus.tracing import Tracing
 from schemas.chunks import Failed, Started
 from schemas.commands import Done
 from schemas.ids import ApiId, ModelId, RequestId, new_api_id
+from schemas.model import ModelSpec
 from schemas.state import State
 from schemas.task import Cancel, Task
 
@@ -43,7 +46,8 @@ class Requests:
         self._own: dict[RequestId, InFlight] = {}
         self._drain = Drain()
         self._withdrawals = Withdrawals(bus, self.accounts)
-        self._offers = Offers(bus, settings, self._drain, self._withdrawals)
+        self.demand = Demand(bus, self._own)
+        self._offers = Offers(bus, settings, self._drain, self._withdrawals, self.demand)
         self._payloads = Payloads(bus)
         self._heritage = Heritage(bus, self._withdrawals)
         self._migrations = Migrations(bus, self._own, self._offers, self._payloads)
@@ -81,6 +85,7 @@ class Requests:
             group.create_task(self._watch(), name="requests.watch")
             group.create_task(self._migrations.run(), name="requests.migrations")
             group.create_task(self._missing.run(), name="requests.missing")
+            group.create_task(self.demand.run(), name="requests.demand")
             group.create_task(self._recall.run(), name="requests.recall")
             group.create_task(self._patience.run(), name="requests.patience")
             group.create_task(self._offers.waiting.run(), name="requests.waiting")
@@ -107,12 +112,18 @@ class Requests:
         return ApiError(429, message, code="busy", retry_after_s=retry_after_s)
 
     async def dispatch(
-        self, request: InFlight, task: Task, earlier: Sequence[tuple[ApiId, RequestId]] = ()
+        self,
+        request: InFlight,
+        task: Task,
+        earlier: Sequence[tuple[ApiId, RequestId]] = (),
+        spec: ModelSpec | None = None,
     ) -> None:
         """Give the task to an instance that takes it at once, or leave it in the queue; raises `ApiError`.
 
-        `earlier`: who has worked on the answer before, under which request; it goes on from there.
+        `earlier`: who has worked on the answer before, under which request; it goes on from there. `spec`: of the
+        model that the task was made for.
         """
+        request.spec = spec
         request.account.dispatched(task)
         request.task = msgspec.structs.replace(task, trace=self.accounts.spans.begin(request.account))
         if earlier:
@@ -122,6 +133,14 @@ class Requests:
         await self._payloads.lay_out(request)
         await self._offers.dispatch(request)
         self._migrations.judge_placed(request)
+
+    def outdated(self, request: InFlight) -> bool:
+        """Its task was made for a version that serves no more; if so it is taken back, and is to be made anew."""
+        if not outdated(self._bus.view.state, request):
+            return False
+        self._offers.withdraw(request)
+        request.recede()
+        return True
 
     def stop(self, request: InFlight, index: int) -> None:
         """One sequence has said enough (a stop string, say): the runner ends it, and no more of it is handed out."""
@@ -173,10 +192,10 @@ class Requests:
     def _look(self, state: State) -> None:
         for request in self._own.values():
             if request.placement is None:
-                failure = hopeless(state, request.model)
+                failure = hopeless(state, request.model) or orphaned(state, request)
                 if failure is not None:
                     request.fail(failure)
-                elif not request.current.sent:
+                elif not request.current.sent or outdated(state, request):
                     request.wake()
 
 

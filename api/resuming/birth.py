@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from api.catalogue import Described
 from schemas.ids import ApiId, RequestId
+from schemas.version import version_of
 
 
 class Life(Struct, frozen=True, array_like=True):
@@ -50,5 +51,6 @@ class Origin(Struct, frozen=True):
 
 
 def likeness(model: Described) -> bytes:
-    """Changes when the model does, as far as its card tells: its files, its sizes, its context."""
-    return hashlib.sha256(msgspec.json.encode((model.card, model.context))).digest()[:6]
+    """Changes when the model does, as far as its card and its source tell: its files, its sizes, its context."""
+    told = (model.card, model.context, version_of(model.spec))
+    return hashlib.sha256(msgspec.json.encode(told)).digest()[:6]

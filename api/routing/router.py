@@ -4,9 +4,9 @@ from contextlib import aclosing
 
 import msgspec
 
-from api.catalogue import ready_instances
 from api.requests.attempt import Attempt
 from api.requests.request import InFlight
+from api.requests.versions import able
 from api.routing.costs import Candidate, ranked
 from api.routing.loads import Loads, Share
 from api.routing.prefixes import PrefixIndex
@@ -60,8 +60,8 @@ class Router:
                 self._loads.hear(pulse)
 
     def candidates(self, request: InFlight, last: InstanceId | None) -> list[InstanceId]:
-        """Ready instances, the cheapest first; `last` is asked after all others."""
-        ready = [each.id for each in ready_instances(self._bus.view.state, request.model)]
+        """Ready instances of its version, the cheapest first; `last` is asked after all others."""
+        ready = [each.id for each in able(self._bus.view.state, request)]
         if len(ready) < 2:
             return ready
         if request.digests is None and request.task is not None:

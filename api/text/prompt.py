@@ -21,6 +21,7 @@ from bus.errors import BlobMissing
 from schemas.chat import Message
 from schemas.ids import ApiId, RequestId
 from schemas.task import Grammar, Task, pack_ids
+from schemas.version import version_of
 
 T = TypeVar("T")
 
@@ -209,4 +210,5 @@ class Prompts:
             speculate=wish.speculate,
             logprobs=min(wish.logprobs, model.card.vocabulary),
             lane=wish.lane,
+            version=version_of(model.spec),
         )
