@@ -85,10 +85,12 @@ class Actor:
         finally:
             await self.teardown()
 
-    def tell(self, message: Struct) -> None:
-        """Put a message into this actor's own inbox; a full one drops it (a later one will do the same)."""
-        if not self._mail.full():
-            self._mail.put_nowait((message, None))
+    def tell(self, message: Struct) -> bool:
+        """Put a message into this actor's own inbox; False: it is full, and drops it (a later one will do the same)."""
+        if self._mail.full():
+            return False
+        self._mail.put_nowait((message, None))
+        return True
 
     async def _receive(self) -> None:
         async with self.bus.serving(self._inbox, self.messages, self._accept):

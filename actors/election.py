@@ -40,7 +40,7 @@ class Election(Actor):
             await self._reign(lease)
 
     async def _until_free(self) -> None:
-        async with aclosing(self.bus.leases.holders()) as pictures:
+        async with aclosing(self.bus.leases.holders(LEADER)) as pictures:
             async for held in pictures:
                 leader = held.get(LEADER)
                 if leader is None or leader.node == self._holder.node:

@@ -84,9 +84,9 @@ class Bucket:
                     found = []
         return found
 
-    async def watch(self) -> AsyncGenerator[Entry | Mark]:
-        """Present and future values, with the reader's marks `began` and `caught_up` in between."""
-        reader = Reader(self._connection, self._stream, f"{self._prefix}>")
+    async def watch(self, keys: str = ">") -> AsyncGenerator[Entry | Mark]:
+        """Present and future values of all keys, or of one, with the reader's marks `began` and `caught_up` in between."""
+        reader = Reader(self._connection, self._stream, self._prefix + keys)
         async with aclosing(reader.items()) as items:
             async for item in items:
                 yield entry_of(item) if isinstance(item, Stored) else item

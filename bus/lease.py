@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from math import ceil
 
 import msgspec
@@ -116,29 +116,33 @@ class Leases:
         except (Fenced, NotStored) as failure:
             raise LeaseLost(f"the lease {key} is no longer ours: {failure}") from failure
 
-    async def holders(self) -> AsyncGenerator[dict[str, Holder]]:
-        """Who holds what, now and after each change: always the whole picture, also after a gap."""
+    async def holders(self, keys: str = ">") -> AsyncGenerator[dict[str, Holder]]:
+        """Who holds which lease, of all or of one, now and after each change: always the whole picture, also after a gap.
+
+        A renewal is no change: a thousand nodes renew a thousand times a second.
+        """
         held: dict[str, Holder] = {}
-        complete = False
-        async with aclosing(self._bucket.watch()) as entries:
+        complete, changed = False, True
+        async with aclosing(self._bucket.watch(keys)) as entries:
             async for entry in entries:
                 if isinstance(entry, Entry):
-                    _note(held, entry)
+                    changed = _note(held, entry) or changed
                 elif entry == "began":
-                    held, complete = {}, False
+                    held, complete, changed = {}, False, True
                 else:
                     complete = True
-                if complete:
+                if complete and changed:
+                    changed = False
                     yield dict(held)
 
 
-def _note(held: dict[str, Holder], entry: Entry) -> None:
-    held.pop(entry.key, None)
+def _note(held: dict[str, Holder], entry: Entry) -> bool:
+    """Whether somebody else, or nobody, holds it now."""
+    before = held.pop(entry.key, None)
     if entry.value:
-        try:
+        with suppress(UNREADABLE):  # somebody else's garbage holds no lease
             held[entry.key] = msgspec.json.decode(entry.value, type=Holder)
-        except UNREADABLE:
-            return  # somebody else's garbage holds no lease
+    return held.get(entry.key) != before
 
 
 def _same_node(value: bytes, holder: Holder) -> bool:

@@ -6,7 +6,7 @@ from bus.bucket import Bucket
 from bus.connection import Connection
 from bus.streams import Streams
 from bus.view import HEAD, Head, key_of, restore
-from schemas.state import TYPES, Change, Model, State
+from schemas.state import TABLES, TYPES, Change, Model, State
 
 
 class Snapshots:
@@ -70,10 +70,14 @@ class Snapshots:
 
 
 def changes_between(before: State, after: State) -> Iterator[Change]:
-    """What makes `after` out of `before`."""
-    for change in after.entities():
-        if before.table(change.kind).get(change.id) != change.value:
-            yield change
-    for change in before.entities():
-        if change.id not in after.table(change.kind):
-            yield Change(change.kind, change.id, None)
+    """What makes `after` out of `before`; a table that is the same was not touched, nor was an entity."""
+    for kind in TABLES:
+        old, new = before.table(kind), after.table(kind)
+        if old is new:
+            continue
+        for name, value in new.items():
+            known = old.get(name)
+            if known is not value and known != value:
+                yield Change(kind, name, value)
+        for name in old.keys() - new.keys():
+            yield Change(kind, name, None)

@@ -96,8 +96,8 @@ class View:
 
     async def _join(self) -> State:
         """The bucket, and the log behind it up to now: the size of the state, never of the log."""
-        first, last = await self._log.bounds()
         state = restore(await self._bucket.entries())
+        first, last = await self._log.bounds()  # afterwards: meanwhile both may have grown
         if state.seq > last:
             raise BusError(
                 f"the state on the bus is of event {state.seq}, but its log ends at {last}: "

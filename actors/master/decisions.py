@@ -1,6 +1,7 @@
 """What the leader decides: pure functions of the state, a command, and what has lasted long enough."""
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar, cast
 
 from actors.master.copies import is_alive, scale
 from actors.master.demand import demand, rest
@@ -20,20 +21,23 @@ from schemas.events import (
     Decided,
     InstanceDeleted,
     InstanceRetried,
+    KnownEvent,
     ModelDesired,
     ModelRemoved,
     NodeDrained,
     NodeLost,
+    Recorded,
 )
 from schemas.ids import InstanceId, ModelId, new_instance_id
 from schemas.instance import Instance
 from schemas.nearest import did_you_mean
 from schemas.refused import Refused
-from schemas.state import State
+from schemas.state import State, apply
 
 FIRST_BACKOFF_S = 0.5
 LONGEST_BACKOFF_S = 30.0
 NOTHING = Ripe()
+Name = TypeVar("Name", bound=str)
 
 
 def decide(state: State, command: MasterCommand, ripe: Ripe = NOTHING) -> list[Decided] | Refused:
@@ -81,10 +85,22 @@ def heal(state: State, ripe: Ripe, new_id: Callable[[], InstanceId] = new_instan
     """What brings the cluster closer to what is wished for, one step for each thing that is wrong."""
     return (
         list(_lose(state, ripe))  # places are chosen when the state knows of the loss,
-        or [event for instance in state.instances.values() for event in _mend(instance, state, ripe)]
+        or _in_turn(state, state.instances, lambda one, now: _mend(now.instances[one], now, ripe))
         or list(rest(state, ripe))
-        or [event for model in state.models.values() for event in scale(model, state, ripe, new_id)]
+        or _in_turn(state, state.models, lambda one, now: scale(now.models[one], now, ripe, new_id))
     )
+
+
+def _in_turn(
+    state: State, names: Iterable[Name], step: Callable[[Name, State], Iterator[Decided]]
+) -> list[Decided]:
+    """What `step` decides about each; what was decided about one is so for the next, or all would take the same place."""
+    decided: list[Decided] = []
+    for name in names:
+        for event in list(step(name, state)):
+            decided.append(event)
+            state = apply(state, Recorded(seq=state.seq + 1, time=0.0, event=cast("KnownEvent", event)))
+    return decided
 
 
 def _lose(state: State, ripe: Ripe) -> Iterator[Decided]:

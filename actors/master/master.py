@@ -60,6 +60,7 @@ class Master(Actor):
         self._leases: Mapping[str, Holder] | None = None
         self._senses = Senses()
         self._next_look: asyncio.TimerHandle | None = None
+        self._looks = False
 
     async def setup(self) -> None:
         """Ascend: the first act of a leader is to say so in the log, after all that was decided before."""
@@ -107,6 +108,7 @@ class Master(Actor):
     @handles(Heal)
     async def heal(self, _: Heal) -> None:
         """Mend until nothing is left to be mended now."""
+        self._looks = False
         while self._leases is not None and (events := heal(self.bus.view.state, self._ripe())):
             await self._decide(events)
 
@@ -116,7 +118,7 @@ class Master(Actor):
             before = State()
             async for state in states:
                 if _concerns_places(before, state):
-                    self.tell(Heal())
+                    self._look()
                 before = state
 
     @forever
@@ -124,7 +126,7 @@ class Master(Actor):
         async with aclosing(self.bus.leases.holders()) as pictures:
             async for held in pictures:
                 self._leases = held
-                self.tell(Heal())
+                self._look()
 
     @forever
     async def watch_pulses(self) -> None:
@@ -147,7 +149,7 @@ class Master(Actor):
             self.logger.info("command.refused", command=type(order).__name__, reason=events.reason)
             return events
         await self._decide(events)
-        self.tell(Heal())
+        self._look()
         return Done(seq=self._last)
 
     async def _decide(self, events: list[Decided]) -> None:
@@ -167,7 +169,7 @@ class Master(Actor):
             self.bus.note_garbage(subject, garbage)
             return
         if self._senses.hear(pulse, self.bus.view.state):
-            self.tell(Heal())
+            self._look()
 
     def _ripe(self) -> Ripe:
         """What has lasted for long enough; looks again when something else will have."""
@@ -190,12 +192,16 @@ class Master(Actor):
         """After the bus was away every lease may have run out: nodes get time to return."""
         return CONFIRM_S if self.bus.connection.steady_s > 2 * self._lease.ttl_s else self._lease.ttl_s
 
+    def _look(self) -> None:
+        """Heal soon: once, however many things have changed until then."""
+        self._looks = self._looks or self.tell(Heal())
+
     def _look_again(self, wait_s: float | None) -> None:
         if self._next_look is not None:
             self._next_look.cancel()
             self._next_look = None
         if wait_s is not None:
-            self._next_look = asyncio.get_running_loop().call_later(wait_s + 0.01, self.tell, Heal())
+            self._next_look = asyncio.get_running_loop().call_later(wait_s + 0.01, self._look)
 
 
 def _concerns_places(before: State, state: State) -> bool:

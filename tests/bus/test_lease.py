@@ -77,3 +77,22 @@ async def test_nobody_else_gets_a_lease_before_its_holder_knows_that_it_ran_out(
                 break
             assert lease.valid
     assert not lease.valid
+
+
+async def test_watchers_hear_of_holders_and_not_of_renewals(bus: Bus) -> None:
+    lease = await bus.leases.acquire("node.n1", ONE)
+    async with aclosing(bus.leases.holders()) as pictures:
+        assert await anext(pictures) == {"node.n1": ONE}
+        for _ in range(5):
+            await lease.renew()
+        await bus.leases.acquire(LEADER, ONE)
+        assert await anext(pictures) == {"node.n1": ONE, LEADER: ONE}
+
+
+async def test_one_lease_can_be_watched_alone(bus: Bus) -> None:
+    await bus.leases.acquire("node.n1", ONE)
+    async with aclosing(bus.leases.holders(LEADER)) as pictures:
+        assert await anext(pictures) == {}
+        await bus.leases.acquire("node.n2", TWO)
+        await bus.leases.acquire(LEADER, ONE)
+        assert await anext(pictures) == {LEADER: ONE}

@@ -219,3 +219,21 @@ def test_a_restart_that_has_no_place_is_refused() -> None:
     )
     refused = decide(state, RestartInstance(instance=instance))
     assert isinstance(refused, Refused) and "no node with a worker" in refused.reason
+
+
+def test_what_is_decided_at_once_does_not_take_the_same_place() -> None:
+    """Each placement counts in the next one, of other models too; so does each that is moved."""
+    wished = [ModelDesired(spec=ModelSpec(id=ModelId(name), source="builtin:guide")) for name in "abcd"]
+    state = after(State(), *(joined(f"n{number}") for number in range(4)), *wished)
+    ids = (InstanceId(f"new{number}") for number in count())
+    placed = heal(state, EVERYTHING, lambda: next(ids))
+    assert {shard.node for one in placed for shard in shards_of(one)} == set(state.nodes)
+    state = after(state, *placed)
+    dead = [NodeLost(node=NodeId(name), incarnation="one", why="") for name in ("n0", "n1")]
+    moved = heal(after(state, *dead), EVERYTHING)
+    assert {shard.node for one in moved for shard in shards_of(one)} == {"n2", "n3"}
+
+
+def shards_of(event: Decided) -> tuple[Shard, ...]:
+    assert isinstance(event, InstancePlaced | InstanceRetried)
+    return event.shards
