@@ -80,6 +80,13 @@ class ModelSpec(Struct, frozen=True, kw_only=True):
     """Once it was loaded on demand it stays."""
 
     @property
+    def idle_after_s(self) -> float | None:
+        """After how many seconds without a request it is unloaded; None: it stays."""
+        if not self.on_demand or self.keep:
+            return None
+        return IDLE_TIMEOUT_S if self.idle_timeout_s is None else self.idle_timeout_s
+
+    @property
     def draft_id(self) -> ModelId:
         """By what name the draft's files are known to the cluster; clients cannot ask for it."""
         return ModelId(f"{self.id} (draft)")

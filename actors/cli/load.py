@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from actors.cli import screen
 from actors.cli.cluster import bus_at, bus_of, find_cluster
+from actors.cli.demand_wishes import DemandWishes
 from actors.cli.failure import FAILED, USAGE, CommandFailed
 from actors.cli.load_display import Display, display_for
 from actors.cli.node_name import node_named
@@ -22,12 +23,13 @@ from bus.bus import Bus
 from bus.commands import command
 from schemas.commands import LoadModel, UnloadModel
 from schemas.ids import ModelId, NodeId
-from schemas.model import DRAFT_TOKENS, EngineName, ModelSpec, SimulatedSpeed
+from schemas.model import DRAFT_TOKENS, IDLE_TIMEOUT_S, EngineName, ModelSpec, SimulatedSpeed
 from schemas.refused import Refused
 
 GONE_S = 30.0
 SIMULATED = "Only with --engine simulated"
 PLACE = "Where it goes"
+WHEN = "When it is loaded"
 
 
 class Loaded(Struct, frozen=True, kw_only=True):
@@ -88,6 +90,26 @@ def load(
             metavar="[ring|jaccl|nccl]", help="How a split copy's parts are joined.", rich_help_panel=PLACE
         ),
     ] = "ring",
+    on_demand: Annotated[
+        bool,
+        typer.Option(
+            "--on-demand",
+            help="Load it when somebody asks for it; unload it when idle.",
+            rich_help_panel=WHEN,
+        ),
+    ] = False,
+    idle_timeout: Annotated[
+        float | None,
+        typer.Option(
+            min=5,
+            metavar="SECONDS",
+            help=f"Unload it after so long without a request (default {IDLE_TIMEOUT_S:g}).",
+            rich_help_panel=WHEN,
+        ),
+    ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Once somebody has asked, keep it.", rich_help_panel=WHEN)
+    ] = False,
     draft: Annotated[
         str, typer.Option(metavar="MODEL", help="A small model with the same tokens, which proposes some.")
     ] = "",
@@ -126,6 +148,7 @@ def load(
     asked = _Asked(
         *(model, model_id, replicas, limits, cast("EngineName", engine), node, speed, places),
         *(draft, draft_tokens),
+        DemandWishes(on_demand=on_demand, idle_timeout_s=idle_timeout, keep=keep),
     )
     loaded = asyncio.run(_load(Where(nats, cluster, data_dir), asked, timeout if wait else None, as_json))
     if as_json:
@@ -173,6 +196,7 @@ class _Asked(Struct, frozen=True):
     places: PlacementWishes
     draft: str
     draft_tokens: int
+    when: DemandWishes
 
 
 def _speed(engine: str, given: dict[str, float | None]) -> SimulatedSpeed | None:
@@ -220,6 +244,7 @@ def _spec(asked: _Asked, bus: Bus, here: NodeId | None) -> ModelSpec:
             draft=asked.draft,
             draft_tokens=asked.draft_tokens,
         )
+        spec = asked.when.added_to(spec)
         spec = asked.places.added_to(spec, bus.view.state, bound=asked.node is not None)
         return msgspec.convert(msgspec.to_builtins(spec), ModelSpec)
     except (UnknownModel, msgspec.ValidationError) as error:
@@ -277,7 +302,8 @@ def _report(loaded: Loaded) -> None:
         copies = f" ({progress.ready} copies)" if progress.wanted > 1 else ""
         screen.out.print(f"[green]{loaded.model} is ready[/]{copies}. Talk to it: actors chat {loaded.model}")
     elif progress.stage == "idle":
-        screen.out.print(f"{loaded.model} is known, with no copy loaded.")
+        when = " The first request loads it." if progress.on_demand else ""
+        screen.out.print(f"{loaded.model} is known, with no copy loaded.{when}")
     else:
         _report_failure(loaded.model, progress)
 

@@ -7,8 +7,8 @@ from msgspec.structs import replace
 
 from schemas.ids import ModelId
 from schemas.instance import Instance
-from schemas.model import ModelSpec
 from schemas.state import Download, Model, State
+from schemas.version import same_form
 
 Stage = Literal[
     "unloaded", "idle", "waiting", "downloading", "starting", "loading", "warming", "ready", "failed"
@@ -30,6 +30,10 @@ class Progress(Struct, frozen=True, kw_only=True):
     diagnostics: str = ""
     final: bool = False
     """Waiting longer changes nothing."""
+    on_demand: bool = False
+    """Requests load it."""
+    older: int = 0
+    """Instances of another version or form that serve until it is ready, or end what they have."""
 
 
 def progress_of(state: State, model: ModelId) -> Progress:
@@ -37,21 +41,22 @@ def progress_of(state: State, model: ModelId) -> Progress:
     wished = state.models.get(model)
     if wished is None:
         return Progress(stage="unloaded", final=True)
-    spec = wished.spec
-    instances = [instance for instance in state.instances_of(model) if _serves(instance, spec)]
+    spec, all_of_it = wished.spec, state.instances_of(model)
+    instances = [each for each in all_of_it if same_form(each.spec, spec) and not each.retired]
     ready = sum(instance.status == "ready" for instance in instances)
-    if not spec.replicas:
-        return Progress(stage="idle", final=True)
-    if ready >= spec.replicas:
-        return Progress(stage="ready", ready=ready, wanted=spec.replicas, final=True)
+    older = len(all_of_it) - len(instances)
+    if not wished.wanted:
+        step = Progress(stage="idle", reason=wished.idled_why, final=True)
+    elif ready >= wished.wanted:
+        step = Progress(stage="ready", final=True)
+    else:
+        step = _unready(state, wished, instances)
+    return replace(step, ready=ready, wanted=wished.wanted, on_demand=spec.on_demand, older=older)
+
+
+def _unready(state: State, wished: Model, instances: list[Instance]) -> Progress:
     steps = [_step(state, instance) for instance in instances if instance.status != "ready"]
-    step = max(steps, key=_rank) if steps else _without(wished)
-    return replace(step, ready=ready, wanted=spec.replicas)
-
-
-def _serves(instance: Instance, spec: ModelSpec) -> bool:
-    """Whether an instance is of the model as it is wished for now; how many there are does not matter."""
-    return replace(instance.spec, replicas=spec.replicas) == spec
+    return max(steps, key=_rank) if steps else _without(wished)
 
 
 def _rank(step: Progress) -> int:

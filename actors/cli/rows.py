@@ -9,6 +9,7 @@ from schemas.instance import InstanceStatus
 from schemas.link import Link
 from schemas.node import Beat, NodeProfile, Role
 from schemas.state import Node, State
+from schemas.version import same_form
 
 
 class FileRow(Struct, frozen=True, kw_only=True):
@@ -25,6 +26,16 @@ class FileRow(Struct, frozen=True, kw_only=True):
     layers: tuple[tuple[int, int], ...] | None = None
     path: str = ""
     reason: str = ""
+
+
+class OlderRow(Struct, frozen=True, kw_only=True):
+    """An instance of a model as it was wished for before, or one that leaves."""
+
+    instance: InstanceId
+    source: str
+    status: InstanceStatus
+    retired: str = ""
+    """Why it takes nothing new; empty: it serves."""
 
 
 class ModelRow(Struct, frozen=True, kw_only=True):
@@ -45,6 +56,11 @@ class ModelRow(Struct, frozen=True, kw_only=True):
     context: int = 0
     files: list[FileRow] = []
     """Where its files are, and how far they have come."""
+    on_demand: bool = False
+    idle_timeout_s: float | None = None
+    """Of one that is loaded on demand and does not stay: how long it may go unused; seconds."""
+    older: list[OlderRow] = []
+    """Instances of another form that serve until it is ready, or end what they have."""
 
 
 class NodeRow(Struct, frozen=True, kw_only=True):
@@ -154,8 +170,7 @@ def _kept_row(state: State, model: ModelId) -> ModelRow:
 
 def _model_row(state: State, model: ModelId) -> ModelRow:
     spec, progress = state.models[model].spec, progress_of(state, model)
-    found = state.cards.get(model)
-    card = found.card if found is not None and found.source == spec.source else None
+    card = state.card(model, spec.source)
     return ModelRow(
         id=model,
         source=spec.source,
@@ -171,6 +186,13 @@ def _model_row(state: State, model: ModelId) -> ModelRow:
         weights_bytes=card.weights_bytes if card else 0,
         context=spec.context or (card.context if card else 0),
         files=file_rows(state, model),
+        on_demand=spec.on_demand,
+        idle_timeout_s=spec.idle_after_s,
+        older=[
+            OlderRow(instance=one.id, source=one.spec.source, status=one.status, retired=one.retired)
+            for one in state.instances_of(model)
+            if one.retired or not same_form(one.spec, spec)
+        ],
     )
 
 
@@ -242,5 +264,14 @@ def stage_words(progress: Progress | ModelRow) -> str:
     if progress.stage == "downloading" and progress.bytes_total:
         return f" {100 * progress.bytes_done // progress.bytes_total} %"
     wanted = progress.wanted if isinstance(progress, Progress) else progress.replicas
-    several = f" {progress.ready} of {wanted}" if wanted > 1 else ""
-    return f"{several}: {progress.reason}" if progress.reason else several
+    several = f" {progress.ready} of {wanted}" if wanted > 1 and progress.stage != "idle" else ""
+    demand = ", on demand" if progress.on_demand else ""
+    older = _older_words(progress.older)
+    said = several + demand + (f", {older}" if older else "")
+    return f"{said}: {progress.reason}" if progress.reason else said
+
+
+def _older_words(older: int | list[OlderRow]) -> str:
+    """`1 older copy`: its like is listed by `actors models --json` and `actors instances`."""
+    count = older if isinstance(older, int) else len(older)
+    return "" if not count else f"{count} older {'copy' if count == 1 else 'copies'}"

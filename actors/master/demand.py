@@ -7,7 +7,6 @@ from actors.master.ripe import Ripe
 from actors.master.room import victims
 from schemas.events import Decided, InstanceDeleted, InstanceRetired, ModelDemanded, ModelIdled
 from schemas.ids import ModelId
-from schemas.model import IDLE_TIMEOUT_S
 from schemas.refused import Refused
 from schemas.state import Model, State
 
@@ -38,9 +37,9 @@ def evicted(makers: Sequence[ModelId], maker_of: ModelId) -> list[Decided]:
 def rest(state: State, ripe: Ripe) -> Iterator[Decided]:
     """What nobody has used for its time is unloaded."""
     for model in state.models.values():
-        if model.spec.id in ripe.unused and model.spec.on_demand and model.wanted:
-            unused_s = idle_timeout_s(model)
-            yield ModelIdled(model=model.spec.id, why=f"nobody has used it for {unused_s:g} s")
+        after_s = model.spec.idle_after_s
+        if model.spec.id in ripe.unused and after_s is not None and model.wanted:
+            yield ModelIdled(model=model.spec.id, why=f"nobody has used it for {after_s:g} s")
 
 
 def dismiss(model: Model, state: State) -> Iterator[Decided]:
@@ -51,7 +50,3 @@ def dismiss(model: Model, state: State) -> Iterator[Decided]:
             yield InstanceDeleted(instance=one.id, why=why)
         elif not one.retired:
             yield InstanceRetired(instance=one.id, why=why)
-
-
-def idle_timeout_s(model: Model) -> float:
-    return IDLE_TIMEOUT_S if model.spec.idle_timeout_s is None else model.spec.idle_timeout_s

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from actors.master.activity import Activity
 from actors.master.complaints import Complaints
 from actors.master.decisions import backoff_s
-from actors.master.demand import idle_timeout_s
 from actors.master.ripe import Ripe
 from schemas.ids import ModelId, NodeId
 from schemas.node import Pulse
@@ -64,26 +63,29 @@ class Senses:
 
     def _idle(self, state: State) -> tuple[tuple[ModelId, ...], frozenset[ModelId], float | None]:
         """Who could make room, who is to go, and when to look again."""
-        loaded = [
-            each
-            for each in state.models.values()
-            if each.spec.on_demand and each.wanted and not each.spec.keep
-        ]
-        unused_s = {each.spec.id: self.activity.unused_s(each.spec.id) for each in loaded}
-        quiet = [each for each in loaded if self._is_quiet(each, state)]
-        idle = [
-            each.spec.id
-            for each in quiet
-            if unused_s[each.spec.id] >= IDLE_S
-            and all(one.status == "ready" for one in state.instances_of(each.spec.id))
-        ]
-        over = [each.spec.id for each in quiet if unused_s[each.spec.id] >= idle_timeout_s(each)]
-        waits = [max(AGAIN_S, idle_timeout_s(each) - unused_s[each.spec.id]) for each in loaded]
-        idle.sort(key=lambda model: -unused_s[model])
-        return tuple(idle), frozenset(over), min(waits, default=None)
+        idle: list[tuple[float, ModelId]] = []
+        over: list[ModelId] = []
+        waits: list[float] = []
+        for model in state.models.values():
+            after_s = model.spec.idle_after_s
+            if after_s is None or not model.wanted:
+                continue
+            unused_s = self.activity.unused_s(model.spec.id)
+            waits.append(max(AGAIN_S, after_s - unused_s))
+            if not self._is_quiet(model, state):
+                continue
+            if unused_s >= after_s:
+                over.append(model.spec.id)
+            if unused_s >= IDLE_S and _is_loaded(model, state):
+                idle.append((-unused_s, model.spec.id))
+        return tuple(model for _, model in sorted(idle)), frozenset(over), min(waits, default=None)
 
     def _is_quiet(self, model: Model, state: State) -> bool:
         """Nobody is served by it: one that is not ready serves nobody, and who waits for it says so."""
         return all(
             one.status != "ready" or self.activity.is_quiet(one) for one in state.instances_of(model.spec.id)
         )
+
+
+def _is_loaded(model: Model, state: State) -> bool:
+    return all(one.status == "ready" for one in state.instances_of(model.spec.id))
