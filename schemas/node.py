@@ -27,6 +27,12 @@ class NodeProfile(Struct, frozen=True, kw_only=True):
     """Floating-point operations a second of the engine's device in a product of matrices; 0: not measured."""
     read_bytes_s: float = 0.0
     """Weights that the engine's device goes through in a second, vector times matrix; 0: not measured."""
+    far_read_bytes_s: float = 0.0
+    """The same where they are more than caches hold; 0: not measured."""
+    layer_s: float = 0.0
+    """What a layer takes in each step besides reading and computing, seconds; 0: not measured."""
+    score_s: float = 0.0
+    """What a token of a prompt takes to look at another, in each head, seconds; 0: not measured."""
     blas: str = ""
     """The BLAS library that MLX computes with on this machine's CPU."""
 

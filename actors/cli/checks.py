@@ -162,7 +162,8 @@ def check_engine() -> Iterator[Check]:
     device = accelerator.name or accelerator.kind
     found = f"mlx {report.mlx}, mlx-lm {report.mlx_lm} on {device}"
     yield Check("mlx", "warn" if accelerator.note else "ok", found, accelerator.note)
-    found = f"{report.blas}, {report.threads} threads, {report.flop_s / 1e9:.0f} GFLOP/s ({report.note})"
+    flop_s = report.speed.flop_s if report.speed else 0.0
+    found = f"{report.blas}, {report.threads} threads, {flop_s / 1e9:.0f} GFLOP/s ({report.note})"
     if report.fast or accelerator.kind == "cuda":
         yield Check("BLAS", "ok", found)
     else:

@@ -5,8 +5,8 @@ import psutil
 from msgspec import Struct
 
 from actors.engine.port import EngineLoadError
+from actors.engine.slots import usual_slots
 
-CPU_SLOTS, GPU_SLOTS = 18, 72
 CACHE_SHARE = 8
 """Prefixes may take this part of the memory that is free when a model is loaded: one eighth."""
 
@@ -31,7 +31,7 @@ class Limits(Struct, frozen=True):
 
     def sequences(self, on_cpu: bool) -> int:
         """That run at once."""
-        return self.slots or (CPU_SLOTS if on_cpu else GPU_SLOTS)
+        return self.slots or usual_slots(on_cpu)
 
     def prefix_bytes(self, on_cpu: bool) -> int:
         """For prefixes that are kept, once the model is loaded."""

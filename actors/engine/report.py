@@ -6,19 +6,16 @@ A BLAS cannot be unloaded, so that a process which only wants to know its name a
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Struct
 
 from actors.engine.blas import load_fast_blas
-
-if TYPE_CHECKING:
-    from actors.engine.measurement import Speed
+from actors.engine.speed import Speed
 
 
 class EngineReport(Struct, frozen=True, kw_only=True):
-    """MLX and its BLAS; device and speeds are there only when they were measured."""
+    """MLX and its BLAS; device and speed are there only when they were measured."""
 
     blas: str
     fast: bool
@@ -28,9 +25,8 @@ class EngineReport(Struct, frozen=True, kw_only=True):
     mlx: str = ""
     mlx_lm: str = ""
     device: str = ""
-    flop_s: float = 0.0
+    speed: Speed | None = None
     """Of the device that the engine computes on."""
-    read_bytes_s: float = 0.0
 
 
 class NoReport(Exception):
@@ -50,8 +46,7 @@ def report_engine(measure: bool) -> EngineReport:
         mlx=_version("mlx"),
         mlx_lm=_version("mlx-lm"),
         device=device,
-        flop_s=speed.flop_s if speed else 0.0,
-        read_bytes_s=speed.read_bytes_s if speed else 0.0,
+        speed=speed,
     )
 
 
@@ -75,7 +70,7 @@ def _version(package: str) -> str:
         return ""
 
 
-def _measured() -> "tuple[str, Speed]":
+def _measured() -> tuple[str, Speed]:
     """MLX binds to the BLAS that is there when it is loaded: not before."""
     import mlx.core as mx
 

@@ -4,11 +4,13 @@ import platform
 import sys
 import time
 
+import msgspec
 import structlog
 
 from actors.engine.cores import usable_cores
-from actors.engine.report import EngineReport, NoReport, ask_engine
+from actors.engine.report import EngineReport, NoReport
 from actors.machine.accelerator import find_accelerator
+from actors.machine.engine_memory import known_engine
 from actors.machine.memory import read_memory
 from schemas.node import NodeProfile
 
@@ -20,8 +22,9 @@ MEASURE_S = 0.05
 
 
 def measure_profile() -> NodeProfile:
-    """This machine's profile; takes about a second, so run it off the event loop."""
+    """This machine's profile; takes about a second when nobody has measured it of late, so run it off the event loop."""
     accelerator, engine = find_accelerator(), _ask_engine()
+    speed = msgspec.structs.asdict(engine.speed) if engine and engine.speed else {}
     return NodeProfile(
         hostname=platform.node(),
         platform=f"{sys.platform}-{platform.machine()}",
@@ -31,15 +34,14 @@ def measure_profile() -> NodeProfile:
         accelerator_name=accelerator.name,
         accelerator_memory_bytes=accelerator.memory_bytes,
         memory_bandwidth_bytes_s=measure_bandwidth(),
-        flop_s=engine.flop_s if engine else 0.0,
-        read_bytes_s=engine.read_bytes_s if engine else 0.0,
         blas=engine.blas if engine else "",
+        **speed,
     )
 
 
 def _ask_engine() -> EngineReport | None:
     try:
-        return ask_engine(measure=True)
+        return known_engine()
     except NoReport as failure:
         log.warning("profile.no_engine", reason=str(failure))
         return None

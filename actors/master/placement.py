@@ -6,13 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 from msgspec import Struct
 
+from actors.engine.slots import usual_slots
+from actors.master.measured_links import MeasuredLinks
 from actors.placement.plans import choose, previews
 from actors.placement.question import Question
 from actors.placement.shape import Shape, shape_of
+from actors.placement.speeds import flop_s, layer_s, read_bytes_s
 from actors.placement.topology import Machine, Topology
 from schemas.ids import InstanceId, NodeId
 from schemas.instance import Instance, Shard, Split
-from schemas.link import Link
 from schemas.model import ModelCard, ModelSpec
 from schemas.plan import Plan, Previews, RefusedPlan
 from schemas.split import splittable
@@ -25,10 +27,6 @@ UNREAD = Shape(layer_bytes=(0,), outer_bytes=0, head_bytes=0)
 HALF_BYTES = (1.5, 3.0)
 """Weights of between so many bytes are of half precision: on a CPU they become float32."""
 WHOLE: frozenset[Split] = frozenset({"whole"})
-UNMEASURED_READ_BYTES_S = 1e10
-UNMEASURED_FLOP_S = {"cpu": 1e11, "metal": 3e12, "cuda": 2e13}
-LAYER_S = {"cpu": 250e-6, "metal": 40e-6, "cuda": 40e-6}
-"""What each layer of a step costs besides: making the graph and handing it over; measured on a CPU."""
 
 
 Carried = tuple[Instance, Shard]
@@ -101,8 +99,9 @@ def ask(spec: ModelSpec, state: State, but: InstanceId | None = None) -> Questio
     machines = [_machine(node, card, spec, state, carried[node.id]) for node in workers]
     machines.sort(key=lambda one: (len(carried[one.node]), not one.has(None), -one.free_bytes, one.node))
     splits = WHOLE if card is None or spec.draft else splittable(card.architecture)
-    shape = UNREAD if card is None else _with_draft(shape_of(card, spec), spec, state)
-    return Question(shape, Topology(tuple(machines), _links(state)), _until_read(spec, card), splits)
+    slots = usual_slots(any(node.profile.accelerator == "cpu" for node in workers))
+    shape = UNREAD if card is None else _with_draft(shape_of(card, spec, slots), spec, state)
+    return Question(shape, Topology(tuple(machines), MeasuredLinks(state.links)), _until_read(spec, card), splits)
 
 
 def fits(instance: Instance, state: State) -> bool:
@@ -145,7 +144,8 @@ def _shard_bytes(instance: Instance, shard: Shard, node: Node, state: State) -> 
     card = _card(instance.spec, state)
     if card is None:
         return 0
-    shape = _with_draft(shape_of(card, instance.spec), instance.spec, state)
+    slots = usual_slots(node.profile.accelerator == "cpu")
+    shape = _with_draft(shape_of(card, instance.spec, slots), instance.spec, state)
     first, end = shard.layers or (0, shape.layers)
     ranks = len(instance.shards) if instance.split == "tensor" else 1
     return int(shape.memory_bytes(first, end, ranks) * _growth(card, node))
@@ -174,14 +174,16 @@ def _machine(
     node: Node, card: ModelCard | None, spec: ModelSpec, state: State, carried: Sequence[Carried]
 ) -> Machine:
     profile, known = node.profile, state.download(node.id, spec.id)
+    growth = 1.0 if card is None else _growth(card, node)
     complete = known is not None and known.status == "complete" and known.source == spec.source
     return Machine(
         node=node.id,
         free_bytes=free_bytes(node, state, carried),
-        read_bytes_s=profile.read_bytes_s or profile.memory_bandwidth_bytes_s or UNMEASURED_READ_BYTES_S,
-        flop_s=profile.flop_s or UNMEASURED_FLOP_S[profile.accelerator],
-        layer_s=LAYER_S[profile.accelerator],
-        growth=1.0 if card is None else _growth(card, node),
+        read_bytes_s=read_bytes_s(profile, int(growth * card.weights_bytes) if card else 0),
+        flop_s=flop_s(profile),
+        layer_s=layer_s(profile),
+        score_s=profile.score_s,
+        growth=growth,
         files=known if complete else None,
     )
 
@@ -191,10 +193,6 @@ def _growth(card: ModelCard, node: Node) -> float:
     least, most = HALF_BYTES
     half = least <= card.weights_bytes / max(1, card.parameters) < most
     return 2.0 if half and node.profile.accelerator == "cpu" else 1.0
-
-
-def _links(state: State) -> dict[tuple[NodeId, NodeId], Link]:
-    return {(link.from_node, link.to_node): link for known in state.links.values() for link in known.links}
 
 
 def _shards(plan: Plan) -> Iterator[Shard]:

@@ -21,7 +21,6 @@ class Step(Struct, frozen=True):
 
 PROMPT_TOKENS = 512
 """The prompt of `ttft_s`, and what a sequence has behind it when its speed is predicted."""
-PROMPT = Step(PROMPT_TOKENS, 1, 0)
 ONE = Step(1, 1, PROMPT_TOKENS)
 
 
@@ -39,26 +38,28 @@ class Stage(Struct, frozen=True):
 
 
 def layer_s(shape: Shape, machine: Machine, layer: int, step: Step, ranks: int = 1) -> float:
-    """Seconds for a `ranks`-th of one layer: it is bound by what it reads or by what it computes."""
+    """Seconds for a `ranks`-th of one layer: it reads its weights and the keys and values behind, and computes."""
     read = shape.read_bytes(layer, step.tokens) + step.tokens * step.behind * shape.token_cache_bytes
     flop = shape.layer_flop(layer, step.tokens)
-    return _work_s(machine, read, flop) / ranks + machine.layer_s
+    return work_s(machine, read, flop) / ranks + machine.layer_s
 
 
 def head_s(shape: Shape, machine: Machine, step: Step) -> float:
     """Seconds from the last layer's result to logits."""
-    return _work_s(machine, shape.head_bytes, 2 * step.rows * shape.head_bytes / shape.weight_bytes)
+    return work_s(machine, shape.head_bytes, 2 * step.rows * shape.head_bytes / shape.weight_bytes)
 
 
-def _work_s(machine: Machine, read_bytes: float, flop: float) -> float:
-    return max(read_bytes * machine.growth / machine.read_bytes_s, flop / machine.flop_s)
+def work_s(machine: Machine, read_bytes: float, flop: float) -> float:
+    return read_bytes * machine.growth / machine.read_bytes_s + flop / machine.flop_s
 
 
 def hop_s(shape: Shape, topology: Topology, start: Machine, end: Machine, step: Step) -> float:
-    """From one stage to the next, and the result's way back: it passes every stage again."""
-    size = step.tokens * shape.hidden * NUMBER_BYTES
-    there = topology.crossing_s(start.node, end.node, size)
-    return there + topology.crossing_s(end.node, start.node, size)
+    """From one stage to the next, and the result's way back: it passes every stage again. The token that is agreed upon
+    goes both ways too."""
+    return sum(
+        topology.crossing_s(start.node, end.node, size) + topology.crossing_s(end.node, start.node, size)
+        for size in (step.tokens * shape.hidden * NUMBER_BYTES, step.rows * NUMBER_BYTES)
+    )
 
 
 def pipeline_s(shape: Shape, topology: Topology, stages: Sequence[Stage], step: Step) -> float:
@@ -75,7 +76,7 @@ def pipeline_s(shape: Shape, topology: Topology, stages: Sequence[Stage], step: 
 def tensor_s(shape: Shape, topology: Topology, ranks: Sequence[Machine], step: Step) -> float:
     """Seconds of one step of a group whose members have an equal part of each layer, and add up twice a layer."""
     slowest = max(member_s(shape, machine, step, len(ranks)) for machine in ranks)
-    return slowest + 2 * shape.layers * all_sum_s(shape, topology, ranks, step)
+    return slowest + sums_s(shape, topology, ranks, step)
 
 
 def member_s(shape: Shape, machine: Machine, step: Step, ranks: int) -> float:
@@ -84,8 +85,14 @@ def member_s(shape: Shape, machine: Machine, step: Step, ranks: int) -> float:
     return layers + head_s(shape, machine, step)
 
 
-def all_sum_s(shape: Shape, topology: Topology, ranks: Sequence[Machine], step: Step) -> float:
+def sums_s(shape: Shape, topology: Topology, ranks: Sequence[Machine], step: Step) -> float:
+    """Two sums in each layer, and one of the tokens that are agreed upon. Seconds."""
+    layers = all_sum_s(topology, ranks, step.tokens * shape.hidden * NUMBER_BYTES)
+    return 2 * shape.layers * layers + all_sum_s(topology, ranks, step.rows * NUMBER_BYTES)
+
+
+def all_sum_s(topology: Topology, ranks: Sequence[Machine], size: float) -> float:
     """A ring passes each piece twice around; its slowest way holds up all. Seconds."""
-    piece = step.tokens * shape.hidden * NUMBER_BYTES / len(ranks)
+    piece = size / len(ranks)
     ways = (topology.crossing_s(one.node, other.node, piece) for one, other in permutations(ranks, 2))
     return 2 * (len(ranks) - 1) * max(ways)

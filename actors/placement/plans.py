@@ -21,10 +21,12 @@ def previews(question: Question) -> tuple[list[Plan], list[RefusedPlan]]:
 
 def choose(question: Question) -> Plan | RefusedPlan:
     """The first plan of `previews`; without plans the refusal that least is missing for."""
-    whole = list(_tried(question, "whole"))
-    if isinstance(whole[0], Plan):
-        return whole[0]
-    found = [*whole, *_tried(question, "pipeline"), *_tried(question, "tensor")]
+    refused: list[Plan | RefusedPlan] = []
+    for whole in _tried(question, "whole"):  # the first that has room: the others need no predictions
+        if isinstance(whole, Plan):
+            return whole
+        refused.append(whole)
+    found = [*refused, *_tried(question, "pipeline"), *_tried(question, "tensor")]
     plans = [plan for plan in found if isinstance(plan, Plan)]
     if plans:
         return min(plans, key=_rank(question))
@@ -43,15 +45,14 @@ def _least_missing(refused: Sequence[RefusedPlan]) -> RefusedPlan:
 
 
 def _tried(question: Question, split: Split) -> Found:
-    """At least one plan or refusal; plans before refusals."""
+    """At least one plan or refusal; whole ones in the order of the machines."""
     reason = _not_wished(question, split)
     if reason:
         return iter([RefusedPlan(split=split, reason=reason)])
     if question.spec.split:
         return try_by_hand(question, split)
     ways = {"whole": try_whole, "pipeline": try_pipelines, "tensor": try_tensors}
-    found = list(ways[split](question))
-    return iter(sorted(found, key=lambda one: isinstance(one, RefusedPlan)))
+    return ways[split](question)
 
 
 def _not_wished(question: Question, split: Split) -> str:

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from itertools import combinations, pairwise
 
-from actors.placement.costs import ONE, PROMPT, Stage, full, pipeline_s, tensor_s
+from actors.placement.costs import ONE, Stage, full, pipeline_s, tensor_s
+from actors.placement.prompts import pipeline_first_s, tensor_first_s
 from actors.placement.question import Question
 from actors.placement.topology import Machine
 from schemas.instance import Split
@@ -45,7 +46,7 @@ def pipeline_plan(question: Question, stages: Sequence[Stage], split: Split) -> 
         parts=parts(question, stages, 1),
         tokens_s=1 / pipeline_s(shape, topology, stages, ONE),
         full_tokens_s=shape.slots / pipeline_s(shape, topology, stages, full(shape)),
-        ttft_s=pipeline_s(shape, topology, stages, PROMPT),
+        ttft_s=pipeline_first_s(shape, topology, stages),
     )
 
 
@@ -58,7 +59,7 @@ def tensor_plan(question: Question, group: Sequence[Machine]) -> Plan | RefusedP
         parts=parts(question, [Stage(one, 0, shape.layers) for one in group], len(group)),
         tokens_s=1 / tensor_s(shape, topology, group, ONE),
         full_tokens_s=shape.slots / tensor_s(shape, topology, group, full(shape)),
-        ttft_s=tensor_s(shape, topology, group, PROMPT),
+        ttft_s=tensor_first_s(shape, topology, group),
     )
 
 

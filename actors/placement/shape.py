@@ -2,10 +2,9 @@
 
 from msgspec import Struct
 
+from actors.engine.slots import CPU_SLOTS
 from schemas.model import ModelCard, ModelSpec
 
-USUAL_SLOTS = 18
-"""Sequences at once where nobody said how many."""
 CACHE_SHARE = 0.2
 """Keys and values may take this part of the weights' bytes, where nobody said slots and context."""
 ACTIVATION_TOKENS = 512
@@ -32,7 +31,7 @@ class Shape(Struct, frozen=True, kw_only=True):
     """Keys and values of one token in one layer."""
     layer_cache_bytes: int = 0
     """Keys and values of all tokens that are there at once, in one layer."""
-    slots: int = USUAL_SLOTS
+    slots: int = CPU_SLOTS
 
     @property
     def layers(self) -> int:
@@ -65,8 +64,10 @@ class Shape(Struct, frozen=True, kw_only=True):
         return 2 * tokens * self.read_share * self.layer_bytes[layer] / self.weight_bytes
 
 
-def shape_of(card: ModelCard, spec: ModelSpec) -> Shape:
-    """The shape of a model as it is wished for; one layer when nobody has counted its layers."""
+def shape_of(card: ModelCard, spec: ModelSpec, usual: int = CPU_SLOTS) -> Shape:
+    """The shape of a model as it is wished for; one layer when nobody has counted its layers. `usual`: slots where nobody
+    said how many."""
+    slots = spec.slots or usual
     layers = card.layer_bytes or (card.weights_bytes,)
     return Shape(
         layer_bytes=layers,
@@ -78,15 +79,15 @@ def shape_of(card: ModelCard, spec: ModelSpec) -> Shape:
         heads=card.heads,
         kv_heads=card.kv_heads,
         token_cache_bytes=card.cache_bytes,
-        layer_cache_bytes=-(-_cache_bytes(card, spec) // len(layers)),
-        slots=spec.slots or USUAL_SLOTS,
+        layer_cache_bytes=-(-_cache_bytes(card, spec, slots) // len(layers)),
+        slots=slots,
     )
 
 
-def _cache_bytes(card: ModelCard, spec: ModelSpec) -> int:
+def _cache_bytes(card: ModelCard, spec: ModelSpec, slots: int) -> int:
     """Of all layers: slots x context where both were asked for, else a bounded share that has room for one context."""
     token = card.cache_bytes * len(card.layer_bytes)
-    all_slots = (spec.slots or USUAL_SLOTS) * (spec.context or card.context) * token
+    all_slots = slots * (spec.context or card.context) * token
     share = int(CACHE_SHARE * card.weights_bytes)
     if not token:
         return share

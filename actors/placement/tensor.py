@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations
 from math import comb
 
-from actors.placement.costs import Step, all_sum_s, member_s
+from actors.placement.costs import Step, member_s, sums_s
 from actors.placement.shape import Shape
 from actors.placement.topology import Machine, Topology
 from schemas.split import tensor_fits
@@ -33,7 +33,7 @@ def tensor_group(shape: Shape, topology: Topology, ranks: int, step: Step) -> Gr
 
     def cost(group: Group) -> float:
         computing = max(alone[machine.node] for machine in group)
-        return computing + 2 * shape.layers * all_sum_s(shape, topology, group, step)
+        return computing + sums_s(shape, topology, group, step)
 
     roomy.sort(key=lambda machine: alone[machine.node])
     return min(_groups(roomy, ranks, cost), key=cost, default=None)

@@ -24,6 +24,8 @@ class Machine(Struct, frozen=True, kw_only=True):
     flop_s: float
     layer_s: float = 0.0
     """What each layer costs in each step besides reading and computing, seconds."""
+    score_s: float = 0.0
+    """What a token of a prompt takes to look at another, in each head, seconds."""
     growth: float = 1.0
     """The engine computes in float32 on a CPU: there weights of half precision take twice their bytes."""
     files: Download | None = None
