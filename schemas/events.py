@@ -262,6 +262,8 @@ class DownloadReported(Seen, frozen=True, kw_only=True, tag=True):
     """What this download has brought from its source, since the node's process began."""
     bytes_peers: int = 0
     """What it has brought from other nodes of the cluster instead."""
+    pulled: bool = False
+    """Somebody has asked for the files by name (`actors pull`): it goes on when the node is started again."""
 
     @property
     def entity_id(self) -> str:

@@ -123,6 +123,12 @@ class Download(Struct, frozen=True, kw_only=True):
     """Of which layers the weights are, or are to be, there; None: of all."""
     bytes_outside: int = 0
     bytes_peers: int = 0
+    pulled: bool = False
+
+    @property
+    def is_over(self) -> bool:
+        """It is here, or a person has to change something first."""
+        return self.status == "complete" or (self.status == "failed" and not self.retryable)
 
     def covers(self, layers: tuple[int, int] | None) -> bool:
         """Whether a shard with these layers finds its weights here."""
@@ -430,4 +436,5 @@ def _downloaded(event: DownloadReported, seq: int) -> Download:
         layers=event.layers,
         bytes_outside=event.bytes_outside,
         bytes_peers=event.bytes_peers,
+        pulled=event.pulled,
     )

@@ -113,7 +113,7 @@ async def _until_over(
                     last = progress
                     limit.reschedule(loop.time() + patience_s)
                     display.show(progress)
-                if len(fresh) == len(since) and all(map(_is_over, fresh)):
+                if len(fresh) == len(since) and all(each.is_over for each in fresh):
                     return
     except TimeoutError as error:
         raise CommandFailed(f"nothing has happened for {patience_s:g} s; the nodes go on with it") from error
@@ -126,10 +126,6 @@ def _progress(downloads: Sequence[Download]) -> Progress:
         bytes_total=sum(each.bytes_total for each in downloads),
         reason=next((each.reason for each in downloads if each.reason), ""),
     )
-
-
-def _is_over(download: Download) -> bool:
-    return download.status == "complete" or (download.status == "failed" and not download.retryable)
 
 
 def _report(pulled: Pulled) -> None:

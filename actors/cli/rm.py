@@ -25,7 +25,7 @@ def rm(
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
-    """Delete a model's files from all nodes that have them; refused while one of them needs them."""
+    """Delete a model's files from all nodes that have them; refused while one of them carries the model."""
     names = asyncio.run(_remove(Where(nats, cluster, data_dir), model, node or []))
     if as_json:
         screen.print_json({"model": model, "nodes": names})

@@ -11,7 +11,7 @@ from actors.downloader.perseverance import Pace, Perseverance
 from actors.downloader.record import DownloadRecord
 from actors.downloader.sources.source import Fetched, Unavailable, Unobtainable
 from actors.downloader.sources.sources import Sources
-from actors.downloader.wanted import Life, Wanted
+from actors.downloader.wanted import Life, Wanted, is_pulled
 from actors.threads import in_thread
 from bus.bus import Bus
 from bus.errors import BusAway
@@ -34,7 +34,7 @@ class Delivery:
         self.lives = wanted.lives
         self._verify = wanted.verify
         self._task: asyncio.Task[None] | None = None
-        self._record = DownloadRecord(bus, bus.node, model, wanted.source, wanted.need)
+        self._record = DownloadRecord(bus, model, wanted.source, wanted.need, pulled=is_pulled(wanted.lives))
         self._perseverance = Perseverance(pace, self._record.progress, self._explain)
 
     def start(self, group: asyncio.TaskGroup) -> None:
@@ -47,6 +47,7 @@ class Delivery:
     def serve_also(self, lives: frozenset[Life]) -> None:
         """Somebody else needs the model as well: do not wait any longer before the next try."""
         self.lives |= lives
+        self._record.pulled |= is_pulled(lives)
         self._perseverance.hurry()
 
     async def stop(self, *, replaced: bool = False) -> None:

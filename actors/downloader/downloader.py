@@ -1,11 +1,9 @@
 """Brings the files of models to its node, and serves them to the others."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import aclosing
 from pathlib import Path
-
-from msgspec import Struct
 
 from actors.actor import Actor, forever, handles
 from actors.downloader.delivery import Delivery
@@ -17,28 +15,18 @@ from actors.downloader.sources.fetched_model import FetchedModel
 from actors.downloader.sources.source import Unobtainable
 from actors.downloader.sources.sources import Sources
 from actors.downloader.supply import Supply
-from actors.downloader.wanted import Wanted, covers, wanted
-from actors.threads import in_thread
+from actors.downloader.wanted import PULLED, Wanted, covers, wanted
 from bus.bus import Bus
 from schemas.commands import Done, FilesCommand, FilesFound, FindFiles, PullModel, RemoveModel
-from schemas.ids import InstanceId, ModelId
+from schemas.ids import ModelId
 from schemas.refused import Refused
-
-PULLED = InstanceId("pulled")
-"""Stands for nobody's life: somebody has asked for the files alone."""
-
-
-class Forgotten(Struct, frozen=True):
-    """The files in this folder were removed to make room."""
-
-    folder: Path
+from schemas.state import Download
 
 
 class Downloader(Actor):
     """Fetches, checks and describes each model that has a shard on this node; one never waits for another."""
 
     messages = FilesCommand
-    own_messages = Forgotten
 
     def __init__(
         self,
@@ -56,14 +44,17 @@ class Downloader(Actor):
         self._colleagues = ClusterColleagues(bus)
         self._shelf = supply.shelf(models_dir, self._colleagues)
         self._shelf.in_use = self._folders_in_use
-        loop = asyncio.get_running_loop()
-        self._shelf.on_removed = lambda folder: (
-            loop.call_soon_threadsafe(self.tell, Forgotten(folder)) and None
-        )
+        self._shelf.on_removing = self._forget
         self.sources = Sources(self._shelf, builtin, supply.hub, supply.buckets)
         self._server = PieceServer(self._shelf, supply.peer_host, supply.peer_port)
         self._pulls: dict[ModelId, Wanted] = {}
         self._pull_count = 0
+
+    async def setup(self) -> None:
+        """Pulls that an earlier life of this node was told of, and has not ended."""
+        for download in self._downloads():
+            if download.pulled and not download.is_over:
+                self._pulls[download.model] = Wanted(download.source, frozenset({(PULLED, 0)}))
 
     async def teardown(self) -> None:
         self._server.close()
@@ -100,45 +91,70 @@ class Downloader(Actor):
         self._pull_count += 1
         lives = frozenset({(PULLED, self._pull_count)})
         self._pulls[order.model] = Wanted(order.source, lives, verify=order.verify)
-        return Done(seq=await self._record(order.model, order.source).downloading())  # which `follow` hears
+        delivery = self.deliveries.get(order.model)
+        if delivery is not None and delivery.source == order.source and not delivery.is_over:
+            delivery.serve_also(lives)
+        record = DownloadRecord(self.bus, order.model, order.source, pulled=True)
+        return Done(seq=await record.downloading())  # which `follow` hears
 
     @handles(RemoveModel)
     async def remove(self, order: RemoveModel) -> Done | Refused:
         model = self._fetched(order.source)
         if model is None:
             return Refused("bad_request", f"{order.source} is used in place; nothing of it is kept here")
-        if model.folder in self._folders_in_use():
+        folder = model.folder
+        if folder in self._folders(
+            each.source for each in wanted(self.bus.view.state, self.bus.node).values()
+        ):
             return Refused("conflict", f"{order.source} is in use on this node: unload {order.model} first")
-        if not model.folder.is_dir():
+        if not folder.is_dir() and not self._downloads(folder):
             return Refused("not_found", f"nothing of {order.source} is on this node")
-        await in_thread(self._shelf.remove, model.folder)
-        await self.forget(Forgotten(model.folder))
+        await self._end_pulls(folder)
+        if not folder.is_dir():
+            await self._forget(folder)
+        elif not await self._shelf.remove(folder):
+            return Refused("busy", f"somebody else has just begun to bring {order.source} here; try again")
         return Done(seq=self.bus.view.state.seq)
 
-    @handles(Forgotten)
-    async def forget(self, removed: Forgotten) -> None:
-        for download in list(self.bus.view.state.downloads.values()):
-            model = self._fetched(download.source)
-            if download.node == self.bus.node and model is not None and model.folder == removed.folder:
-                self._pulls.pop(download.model, None)
-                self.deliveries.pop(download.model, None)
-                await self._record(download.model, download.source).removed()
+    async def _end_pulls(self, folder: Path) -> None:
+        """What is on its way only because somebody asked for it by name is not wanted any more."""
+        for model, pulled in list(self._pulls.items()):
+            if folder in self._folders([pulled.source]):
+                del self._pulls[model]
+                if delivery := self.deliveries.pop(model, None):
+                    await delivery.stop(replaced=True)
+
+    async def _forget(self, folder: Path) -> None:
+        """Before the files in it go, so that nobody is told of files that are gone; who needs them by now waits."""
+        downloads = self._downloads(folder)
+        for download in downloads:
+            self._pulls.pop(download.model, None)
+            delivery = self.deliveries.get(download.model)
+            if delivery is not None and delivery.is_over:
+                del self.deliveries[download.model]
+        for download in downloads:
+            await DownloadRecord(self.bus, download.model, download.source).removed()
 
     async def _reconcile(self, group: asyncio.TaskGroup) -> None:
         models = self._models()
         for model, delivery in list(self.deliveries.items()):
             if model not in models or models[model].source != delivery.source:
-                del self.deliveries[model]
+                self.deliveries.pop(model, None)
                 await delivery.stop()
-        for model, want in models.items():
-            delivery = self.deliveries.get(model)
-            if delivery is None or (delivery.is_over and want.lives - delivery.lives):
-                self._deliver(model, want, group)
-            elif not covers(delivery.need, want.need) or not (delivery.is_over or delivery.need == want.need):
-                await delivery.stop(replaced=True)
-                self._deliver(model, want, group)
-            elif want.lives - delivery.lives:
-                delivery.serve_also(want.lives)
+        for model in list(self._models()):
+            want = self._models().get(model)  # a pull may have ended meanwhile
+            if want is not None:
+                await self._see_to(model, want, group)
+
+    async def _see_to(self, model: ModelId, want: Wanted, group: asyncio.TaskGroup) -> None:
+        delivery = self.deliveries.get(model)
+        if delivery is None or (delivery.is_over and want.lives - delivery.lives):
+            self._deliver(model, want, group)
+        elif not covers(delivery.need, want.need) or not (delivery.is_over or delivery.need == want.need):
+            await delivery.stop(replaced=True)
+            self._deliver(model, want, group)
+        elif want.lives - delivery.lives:
+            delivery.serve_also(want.lives)
 
     def _models(self) -> dict[ModelId, Wanted]:
         """What the state asks for, and what was asked for by name."""
@@ -155,14 +171,20 @@ class Downloader(Actor):
         self.deliveries[model] = delivery
         delivery.start(group)
 
-    def _record(self, model: ModelId, source: str) -> DownloadRecord:
-        return DownloadRecord(self.bus, self.bus.node, model, source)
+    def _downloads(self, folder: Path | None = None) -> list[Download]:
+        """What this node has told of its models; those that are kept in `folder`, if one is given."""
+        mine = [each for each in self.bus.view.state.downloads.values() if each.node == self.bus.node]
+        return [each for each in mine if folder is None or folder in self._folders([each.source])]
 
     def _folders_in_use(self) -> frozenset[Path]:
         """Of what is placed here, and of what is being fetched."""
         needed = {each.source for each in wanted(self.bus.view.state, self.bus.node).values()}
-        coming = {each.source for each in list(self.deliveries.values()) if not each.is_over}
-        models = (self._fetched(source) for source in needed | coming)
+        coming = {each.source for each in self.deliveries.values() if not each.is_over}
+        return self._folders(needed | coming)
+
+    def _folders(self, sources: Iterable[str]) -> frozenset[Path]:
+        """Where models from there are kept; those that are used in place are not."""
+        models = (self._fetched(source) for source in sources)
         return frozenset(model.folder for model in models if model is not None)
 
     def _fetched(self, source: str) -> FetchedModel | None:

@@ -9,7 +9,7 @@ import structlog
 from actors.downloader.sources.source import Fetched, Need, Progress
 from bus.bus import Bus
 from schemas.events import DownloadReported, DownloadStatus
-from schemas.ids import ModelId, NodeId
+from schemas.ids import ModelId
 
 log = structlog.get_logger()
 
@@ -17,20 +17,23 @@ log = structlog.get_logger()
 class DownloadRecord:
     """Puts facts about a download into the log, with the bytes that are here at that moment."""
 
-    def __init__(self, bus: Bus, node: NodeId, model: ModelId, source: str, need: Need = None) -> None:
+    def __init__(
+        self, bus: Bus, model: ModelId, source: str, need: Need = None, *, pulled: bool = False
+    ) -> None:
+        self.pulled = pulled
+        """Somebody has asked for the files by name: a node that is started again goes on."""
         self.progress = Progress()
         self.told: DownloadStatus | None = None
         """What this one has told last."""
         self._bus = bus
-        self._node = node
         self._model = model
         self._source = source
         self._need = need
-        self._log = log.bind(node=node, model=model, source=source)
+        self._log = log.bind(node=bus.node, model=model, source=source)
 
     async def begin(self) -> None:
         """Take back what an earlier try has told: this one may succeed."""
-        known = self._bus.view.state.download(self._node, self._model)
+        known = self._bus.view.state.download(self._bus.node, self._model)
         if known is not None and known.status == "failed":
             await self.downloading()
 
@@ -63,7 +66,7 @@ class DownloadRecord:
 
     async def complete(self, fetched: Fetched) -> None:
         """Once: a node that starts again with everything in place has nothing to tell."""
-        known = self._bus.view.state.download(self._node, self._model)
+        known = self._bus.view.state.download(self._bus.node, self._model)
         self._need = fetched.layers
         now = ("complete", self._source, str(fetched.folder), fetched.layers)
         if known is None or (known.status, known.source, known.path, known.layers) != now:
@@ -81,7 +84,7 @@ class DownloadRecord:
         self.told = status
         return await self._bus.log.record(
             DownloadReported(
-                node=self._node,
+                node=self._bus.node,
                 model=self._model,
                 source=self._source,
                 status=status,
@@ -93,5 +96,6 @@ class DownloadRecord:
                 layers=self._need,
                 bytes_outside=self.progress.bytes_outside,
                 bytes_peers=self.progress.bytes_peers,
+                pulled=self.pulled,
             )
         )

@@ -12,6 +12,12 @@ from schemas.state import State
 
 Life = tuple[InstanceId, int]
 """An instance and its attempt."""
+PULLED = InstanceId("pulled")
+"""Stands for nobody's life: somebody has asked for the files alone."""
+
+
+def is_pulled(lives: frozenset[Life]) -> bool:
+    return any(instance == PULLED for instance, _ in lives)
 
 
 class Wanted(Struct, frozen=True):

@@ -1,21 +1,14 @@
 """Several nodes want the same model: each byte leaves its place once, and the rest goes from node to node."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx2
 import pytest
 
-from actors.downloader.downloader import Downloader
-from actors.downloader.perseverance import Pace
-from actors.downloader.sources.hub import HubAccess
-from actors.downloader.supply import Supply
-from bus.bus import Bus
-from bus.errors import NobodyThere
-from schemas.commands import Done, FilesAnswer, FilesCommand, FilesFound, FindFiles, PullModel, RemoveModel
+from schemas.commands import Done, FilesFound, FindFiles, PullModel, RemoveModel
 from schemas.events import InstancePlaced, NodeLost
 from schemas.ids import InstanceId, ModelId, NodeId
 from schemas.instance import Shard
@@ -23,82 +16,16 @@ from schemas.manifest import MIB
 from schemas.model import ModelSpec
 from schemas.refused import Refused
 from schemas.state import Download
-from tests.conftest import ConnectBus
+from tests.downloader.member import ME, SOURCE, WEIGHTS, Join, Member
 from tests.facts import joined
 from tests.hub import Hub
 from tests.models import make_random_llama
-
-ME, SOURCE = ModelId("me"), "hf:org/llama"
-WEIGHTS = "model.safetensors"
-PACE = Pace(report_s=0.02, first_wait_s=0.02, longest_wait_s=0.1, reconsider_s=0.02)
-
-
-class Member:
-    """A node's downloader, without the rest of the node."""
-
-    def __init__(self, bus: Bus, folder: Path, hub: Hub, **more: Any) -> None:
-        self.bus = bus
-        self.folder = folder
-        supply = Supply(hub=HubAccess(url=hub.url), **more)
-        self.actor = Downloader(bus, folder, {}, supply=supply, pace=PACE)
-        self._task = asyncio.create_task(self.actor.run())
-
-    @property
-    def model(self) -> Path:
-        return self.folder / "org--llama@main"
-
-    async def ask(self, order: FilesCommand) -> Done | FilesFound | Refused:
-        while True:
-            with suppress(NobodyThere):  # it has only just begun
-                return await self.bus.ask(self.bus.subjects.files(self.bus.node), order, FilesAnswer)
-            await asyncio.sleep(0)
-
-    async def pull(self, *, verify: bool = False) -> int:
-        answer = await self.ask(PullModel(model=ME, source=SOURCE, verify=verify))
-        assert isinstance(answer, Done), answer
-        return answer.seq
-
-    async def pulled(self, after: int = 0, status: str = "complete") -> Download:
-        def known() -> Download | None:
-            found = self.bus.view.state.download(self.bus.node, ME)
-            return found if found is not None and found.status == status and found.seq > after else None
-
-        await self.bus.view.until(lambda _: known())
-        found = known()
-        assert found is not None
-        return found
-
-    async def stop(self) -> None:
-        """As if it was cut off: nobody is told."""
-        self._task.cancel()
-        await asyncio.wait([self._task])
-        assert self._task.cancelled()
-
-
-Join = Callable[..., Awaitable[Member]]
 
 
 @pytest.fixture
 def llama(tmp_path: Path) -> Path:
     """Weights of 8 pieces."""
     return make_random_llama(tmp_path / "llama", hidden=128, layers=8)
-
-
-@pytest.fixture
-async def join(connect_bus: ConnectBus, hub: Hub, llama: Path, tmp_path: Path) -> AsyncIterator[Join]:
-    hub.add("org/llama", llama)
-    members: list[Member] = []
-
-    async def joining(name: str, **more: Any) -> Member:
-        bus = await connect_bus(node=name)
-        await bus.view.start()
-        await bus.log.record(joined(name))
-        members.append(Member(bus, tmp_path / name, hub, **more))
-        return members[-1]
-
-    yield joining
-    for member in members:
-        await member.stop()
 
 
 @asynccontextmanager

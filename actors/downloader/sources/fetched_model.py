@@ -45,9 +45,9 @@ class FetchedModel:
     ) -> Fetched:
         """Without a word to anybody when everything that is needed is here already."""
         wish = _Wish(progress, need, verify, on_readable)
-        with disk_errors(self.outside.source, self.folder):
-            (self.folder / FOLDER).mkdir(parents=True, exist_ok=True)
         async with self.shelf.filling[self.folder]:
+            with disk_errors(self.outside.source, self.folder):
+                (self.folder / FOLDER).mkdir(parents=True, exist_ok=True)
             with folder_lock(self.folder / FOLDER / "lock"):
                 async with self.outside.client() as client:
                     return await self._fetch(client, wish)

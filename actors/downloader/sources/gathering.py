@@ -70,7 +70,7 @@ class Gathering:
     async def make_room(self, pieces: Iterable[tuple[PieceFile, int]]) -> None:
         """Raises Unobtainable where they do not fit."""
         missing = sum(file.size_of(piece) - file.here(piece) for file, piece in pieces)
-        await in_thread(self._shelf.make_room, self._outside.source, self._holding.folder, missing)
+        await self._shelf.make_room(self._outside.source, self._holding.folder, missing)
 
     async def _work(self, queue: deque[tuple[PieceFile, int]]) -> None:
         while queue:

@@ -4,23 +4,30 @@ import asyncio
 import os
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import structlog
 
 from actors.downloader.sources.colleagues import Colleagues, Nobody
+from actors.downloader.sources.folder_lock import folder_lock
 from actors.downloader.sources.holding import Holding
 from actors.downloader.sources.manifest import FOLDER, read_manifest, write_manifest
-from actors.downloader.sources.source import Unobtainable
+from actors.downloader.sources.room import Kept, leaving
+from actors.downloader.sources.source import Unavailable, Unobtainable
 from actors.downloader.sources.throttle import Throttle
+from actors.threads import in_thread
 from schemas.manifest import Manifest
 
 log = structlog.get_logger()
 
 USED = "used"
 InUse = Callable[[], frozenset[Path]]
-OnRemoved = Callable[[Path], None]
+OnRemoving = Callable[[Path], Awaitable[None]]
+
+
+async def _tell_nobody(_: Path) -> None:
+    """A shelf without a downloader."""
 
 
 class Shelf:
@@ -45,9 +52,9 @@ class Shelf:
         self.verify_always = verify_always
         self.filling: defaultdict[Path, asyncio.Lock] = defaultdict(asyncio.Lock)
         self.in_use: InUse = frozenset
-        """Folders that nobody may remove now; asked in a thread."""
-        self.on_removed: OnRemoved = lambda _: None
-        """Is told, in a thread, of what was removed to make room."""
+        """Folders that nobody may remove now."""
+        self.on_removing: OnRemoving = _tell_nobody
+        """Is awaited before the files of a model go."""
         self._holdings: dict[str, Holding] = {}
 
     def holding(self, folder_name: str) -> Holding | None:
@@ -72,36 +79,51 @@ class Shelf:
         """Now is when the model in `folder` was last needed."""
         (folder / FOLDER / USED).touch()
 
-    def remove(self, folder: Path) -> None:
-        self._holdings.pop(folder.name, None)
-        shutil.rmtree(folder)
+    async def remove(self, folder: Path) -> bool:
+        """Unless somebody needs or fills it by now; who comes meanwhile waits for it, and begins with nothing."""
+        if self.filling[folder].locked():
+            return False
+        async with self.filling[folder]:
+            if folder in self.in_use():
+                return False
+            (folder / FOLDER).mkdir(exist_ok=True)
+            try:
+                with folder_lock(folder / FOLDER / "lock"):
+                    await self.on_removing(folder)
+                    self._holdings.pop(folder.name, None)
+                    await in_thread(shutil.rmtree, folder)
+            except Unavailable:  # another process fills it
+                return False
         log.info("model.removed", folder=str(folder))
+        return True
 
-    def make_room(self, source: str, folder: Path, missing: int) -> None:
+    async def make_room(self, source: str, folder: Path, missing: int) -> None:
         """Remove what was not used for longest until `missing` more bytes are within the bound; raises Unobtainable."""
-        if not missing:
-            return
+        staying = frozenset({folder})
+        while missing and (
+            going := await in_thread(self._leaving, source, folder, missing, staying | self.in_use())
+        ):
+            if not await self.remove(going[0]):
+                staying |= {going[0]}
+
+    def _leaving(self, source: str, folder: Path, missing: int, staying: frozenset[Path]) -> list[Path]:
+        """What is to go; raises Unobtainable where that would be in vain."""
         excess = allocated(self.models_dir) + missing - self.max_bytes if self.max_bytes else 0
-        idle = sorted(
-            (path for path in self._folders() if path != folder and path not in self.in_use()), key=_used_at
-        )
-        going: list[Path] = []
-        while excess > 0 and idle:
-            going.append(idle.pop(0))
-            excess -= allocated(going[-1])
-        if excess > 0:
+        idle = sorted((path for path in self._folders() if path not in staying), key=_used_at)
+        kept = [Kept(path, allocated(path)) for path in idle]
+        if (lacking := excess - sum(each.bytes for each in kept)) > 0:
             raise Unobtainable(
                 f"{source} does not fit: it needs {missing:,} more bytes, and models_max_bytes allows "
-                f"{self.max_bytes:,} on this node, {excess:,} too few beside what is in use"
+                f"{self.max_bytes:,} on this node, {lacking:,} too few beside what is in use"
             )
-        for path in going:
-            self.remove(path)
-            self.on_removed(path)
-        if missing > (free := shutil.disk_usage(folder).free):
+        going = leaving(excess, kept)
+        free = shutil.disk_usage(folder).free + sum(each.bytes for each in going)
+        if missing > free:
             raise Unobtainable(
                 f"{source} does not fit: it needs {missing:,} more bytes in {folder}, where {free:,} are free; "
                 "make room, then load it again"
             )
+        return [each.folder for each in going]
 
     def _hold(self, folder: Path, manifest: Manifest) -> Holding:
         holding = self._holdings[folder.name] = Holding(folder, manifest)
