@@ -17,6 +17,7 @@ from schemas.events import (
     InstancePlaced,
     InstanceRetried,
     ModelDescribed,
+    LinksMeasured,
     ModelDesired,
     NodeDrained,
     NodeJoined,
@@ -27,6 +28,7 @@ from schemas.events import (
 )
 from schemas.ids import InstanceId, ModelId, NodeId
 from schemas.instance import Shard
+from schemas.link import Link
 from schemas.model import ModelCard, ModelSpec
 from schemas.refused import Refused
 from schemas.state import State, apply, replay
@@ -37,7 +39,9 @@ GUIDE = ModelSpec(id=ModelId("guide"), source="builtin:guide")
 EVERYTHING = Ripe()
 
 
-def after(state: State, *events: Decided | NodeJoined | NodeLeft | RunnerReported | ModelDescribed) -> State:
+def after(
+    state: State, *events: Decided | LinksMeasured | NodeJoined | NodeLeft | RunnerReported | ModelDescribed
+) -> State:
     for event in events:
         state = apply(state, Recorded(seq=state.seq + 1, time=float(state.seq), event=event))  # type: ignore[arg-type]
     return state
@@ -183,6 +187,37 @@ def test_places_are_where_memory_is_and_copies_are_spread() -> None:
     state = after(state, InstancePlaced(instance=InstanceId("i"), spec=GUIDE, shards=placement.shards))
     placement = place(GUIDE, state)
     assert isinstance(placement, Placement) and placement.shards[0].node == "other"
+
+
+def test_a_split_over_a_cut_link_waits_until_it_is_there_and_says_so() -> None:
+    card = ModelCard(
+        architecture="llama", parameters=8, weights_bytes=8, vocabulary=8, context=16, eos_ids=(0,), artifact="a",
+        layer_bytes=(4, 4),
+    )  # fmt: skip
+    spec = ModelSpec(id=ModelId("two"), source="hf:o/two", strategy="pipeline", min_nodes=2)
+    described = ModelDescribed(model=spec.id, source=spec.source, card=card)
+    state = healed(after(State(), joined("n1"), joined("n2"), described, ModelDesired(spec=spec)), EVERYTHING)
+    [instance] = state.instances.values()
+    assert len(instance.nodes) == 2
+
+    def link(reachable: bool) -> LinksMeasured:
+        there = Link(
+            from_node=NodeId("n1"),
+            to_node=NodeId("n2"),
+            latency_s=0,
+            bandwidth_bytes_s=1,
+            reachable=reachable,
+        )
+        return LinksMeasured(node=NodeId("n1"), links=(there,))
+
+    failed = RunnerReported(
+        instance=instance.id, node=NodeId("n1"), attempt=1, status="failed", reason="the link is cut"
+    )
+    state = healed(after(state, link(False), failed), Ripe(failed=frozenset({instance.id})))
+    assert state.instances[instance.id].attempt == 1
+    assert "the link between n1 and n2 is cut" in state.models[spec.id].unplaced
+    state = healed(after(state, link(True)), Ripe(failed=frozenset({instance.id})))
+    assert (state.instances[instance.id].attempt, state.models[spec.id].unplaced) == (2, "")
 
 
 def test_no_worker_is_said() -> None:
