@@ -1,4 +1,4 @@
-"""The rows that decode together: one step gives each of them a token; between steps they join and leave."""
+"""The rows of one batch: one step gives each of them a token; between steps they join and leave."""
 
 from collections.abc import Callable, Sequence
 from time import perf_counter
@@ -81,7 +81,7 @@ class Decoding:
 
     @property
     def nbytes(self) -> int:
-        return self._batch.nbytes + (self.speculation.nbytes if self.speculation else 0)
+        return self._batch.nbytes
 
     def step(self, joining: Sequence[Joining], more_to_come: bool) -> list[Chunk]:
         """One token for everybody; `more_to_come`: soon others join, for whom seats may be kept."""
@@ -106,7 +106,7 @@ class Decoding:
         return chunks
 
     def _note(self, seconds: float) -> None:
-        self.step_s = 0.8 * self.step_s + 0.2 * seconds
+        self.step_s = 0.8 * self.step_s + 0.2 * seconds if self.step_s else seconds
 
     def _speculate(self, speculation: Speculation) -> None:
         """Several tokens for the only row; a round that fails leaves those that were drawn before it."""
@@ -246,6 +246,17 @@ class Decoding:
             return row.take(token, details)
         except REQUEST_ERRORS as error:
             return row.answer.fail(*failure(error))
+
+    def hand_over(self) -> tuple[list[Joining], list[Chunk]]:
+        """All rows, to another batch, if none of them is to leave; and the chunks that were on their way."""
+        self._out = chunks = list[Chunk]()
+        if self._drawn:
+            chunks += self._read(go_on=False)
+        if any(row is None or row.over or row.full for row in self._rows):
+            return [], chunks
+        handed = [Joining(row, self._batch.extract(seat)) for seat, row in enumerate(self.rows)]
+        self.clear()
+        return handed, chunks
 
     def give_up(self, joining: Sequence[Joining]) -> tuple[list[Row], list[Chunk]]:
         """The step failed, and the arrays may be gone: the rows that were in it, and the chunks that it had made."""

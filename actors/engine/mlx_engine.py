@@ -14,15 +14,18 @@ import mlx.core as mx
 import structlog
 from mlx_lm.models.cache import KVCache, make_prompt_cache
 from msgspec import Struct
+from msgspec.structs import replace
 
 from actors.engine.answer import Answer, Tally
+from actors.engine.bands import Bands
 from actors.engine.batch import Cache
 from actors.engine.beam_search import BeamSearch
 from actors.engine.decoding import Decoding, Joining
 from actors.engine.draft_loader import DraftWish, load_speculation
 from actors.engine.failure import REQUEST_ERRORS, Errors, failure
 from actors.engine.fault import fault
-from actors.engine.fitting import fitting
+from actors.engine.fitting import fitting, prefilled
+from actors.engine.footprint import footprint
 from actors.engine.grammar import GrammarError, Grammars
 from actors.engine.group import Group, form
 from actors.engine.kernel_lock import kernel_lock
@@ -133,15 +136,19 @@ class MlxEngine:
         layers = make_cache()
         plain = all(type(layer) is KVCache for layer in layers)
         slots, kept = self._limits.sequences(on_cpu), self._limits.prefix_bytes(on_cpu) if plain else 0
-        alike, agree = bool, list[mx.array]
+        alike, agree, common = bool, list[mx.array], list[int]
         if group is not None:
             slots, kept = group.common(slots, kept, len(layers), on_cpu)
-            alike, agree = group.all_agree, group.agree
+            alike, agree, common = group.all_agree, group.agree, group.least
         batch, many = fitting(loaded.model, make_cache, on_cpu, alike)
         self.compiled = isinstance(batch, RingBatch)
         self.slots = slots if many else 1
         self._prefixes = PrefixCache(kept)
-        self._decoding = Decoding(batch, loaded.vocabulary, not on_cpu, self._prefixes, agree)
+        taken = footprint(loaded.model, prefilled(loaded.model, make_cache, [0]))
+        (worth,) = common([taken.tokens(taken.weights)])
+        self._decoding = Bands(
+            lambda: Decoding(batch.another(), loaded.vocabulary, not on_cpu, self._prefixes, agree), worth
+        )
         most = CPU_PREFILL_CHUNK if on_cpu else GPU_PREFILL_CHUNK
         self._prefill = Prefill(loaded.model, make_cache, most, self._prefixes, self._forgiven)
 
@@ -215,7 +222,8 @@ class MlxEngine:
 
     def turn(self) -> Turn:
         """What the clock says for the next step."""
-        return Turn(time.time(), self._prefill.budget(len(self._decoding.rows), self._decoding.step_s))
+        turn = Turn(time.time(), self._prefill.budget(len(self._decoding.rows), self._decoding.step_s))
+        return replace(turn, band=self._decoding.choose())
 
     def step(self, turn: Turn | None = None) -> list[Chunk]:
         """The paragraph that all is about: who leaves, who comes, a chunk of prompt, a token for everybody."""
@@ -228,7 +236,7 @@ class MlxEngine:
         chunks, self._chunks = self._chunks, []
         joining, read = self._prefill.step(turn.budget)
         chunks += read
-        chunks += self._decode(joining)
+        chunks += self._decode(joining, turn.band)
         self._roll()
         self._answers = [answer for answer in self._answers if not answer.over]
         self._steps += 1
@@ -242,18 +250,18 @@ class MlxEngine:
             row.roll()
             self._prefill.add([row])
 
-    def _decode(self, joining: Sequence[Joining]) -> list[Chunk]:
+    def _decode(self, joining: Sequence[Joining], band: int) -> list[Chunk]:
         try:
-            return self._decoding.step(joining, more_to_come=self._prefill.rows > 0)
+            return self._decoding.step(joining, self._prefill.rows > 0, band)
         except SpeculationFailed:
             log.exception("speculation.failed")
             self._decoding.speculation = None
-            rows, chunks = self._decoding.give_up(joining)
+            rows, chunks = self._decoding.give_up()
             self._prefill.add(rows)
             return chunks
         except self._forgiven as error:
             self._prefixes.clear()  # memory may be what is short
-            rows, chunks = self._decoding.give_up(joining)
+            rows, chunks = self._decoding.give_up()
             return [*chunks, *self._suspects.accuse(rows, error)]
 
     def _expire(self, now: float) -> None:

@@ -10,3 +10,5 @@ class Turn(Struct, frozen=True, array_like=True):
     """Unix time: whose deadline has passed."""
     budget: int
     """Tokens of prompts to read, at most."""
+    band: int = 0
+    """Of the rows that decode, those that come to a token."""

@@ -61,3 +61,19 @@ def ids(engine: Engine, **values: Any) -> list[int]:
 
 def reasons(chunks: list[Chunk]) -> list[str]:
     return [chunk.reason for chunk in chunks if isinstance(chunk, SequenceEnded)]
+
+
+def step_ahead(engine: Any, worth: int = 1) -> None:
+    """As on a GPU: mlx-lm's batch caches, a token ahead."""
+    from actors.engine.bands import Bands
+    from actors.engine.decoding import Decoding
+    from actors.engine.plain import PlainBatch
+
+    batch, vocabulary = PlainBatch(engine._prefill._model), engine._vocabulary
+    engine._decoding = Bands(lambda: Decoding(batch.another(), vocabulary, ahead=True), worth)
+
+
+def only_band(engine: Any) -> Any:
+    """The `Decoding` of an engine whose rows are all in one batch."""
+    (band,) = engine._decoding._bands
+    return band.decoding

@@ -11,7 +11,7 @@ from schemas.chunks import Chunk, Ended, Failed, Prefilled, SequenceEnded, Token
 from schemas.ids import RequestId
 from schemas.task import Grammar, Made, Task, pack_ids
 from tests.engine.architectures import make_random
-from tests.engine.running import ORIGIN, a_task, finish, ids, run, tokens
+from tests.engine.running import ORIGIN, a_task, finish, ids, run, step_ahead, tokens
 
 GUIDE = Path(__file__).parents[2] / "actors/engine/guide/model"
 NEAR = 1e-4
@@ -26,13 +26,8 @@ def loaded(folder: Path) -> Engine:
 
 def ahead(folder: Path) -> Engine:
     """As on a GPU: mlx-lm's batch caches, a token ahead."""
-    from actors.engine.decoding import Decoding
-    from actors.engine.mlx_engine import MlxEngine
-    from actors.engine.plain import PlainBatch
-
     engine = loaded(folder)
-    assert isinstance(engine, MlxEngine)
-    engine._decoding = Decoding(PlainBatch(engine._prefill._model), engine._vocabulary, ahead=True)
+    step_ahead(engine)
     return engine
 
 

@@ -14,7 +14,19 @@ from schemas.ids import RequestId
 from schemas.task import Beams, Grammar, Made, Task, pack_ids
 from tests.engine.architectures import make_random
 from tests.engine.beam_reference import Found, Reference
-from tests.engine.running import ORIGIN, PROMPT, R1, a_task, finish, ids, reasons, run, tokens
+from tests.engine.running import (
+    ORIGIN,
+    PROMPT,
+    R1,
+    a_task,
+    finish,
+    ids,
+    only_band,
+    reasons,
+    run,
+    step_ahead,
+    tokens,
+)
 from tests.models import tokenizer
 
 PIECES = {at: piece for piece, at in tokenizer(1024)["model"]["vocab"].items()}  # type: ignore[index]
@@ -82,12 +94,7 @@ def any_engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     name = "llama" if request.param == "ahead" else request.param
     engine = loaded(make_random(name, tmp_path_factory.mktemp("models") / name))
     if request.param == "ahead":
-        from actors.engine.decoding import Decoding
-        from actors.engine.mlx_engine import MlxEngine
-        from actors.engine.plain import PlainBatch
-
-        assert isinstance(engine, MlxEngine)
-        engine._decoding = Decoding(PlainBatch(engine._prefill._model), engine._vocabulary, ahead=True)
+        step_ahead(engine)
     return engine
 
 
@@ -139,7 +146,7 @@ def test_the_search_goes_on_where_the_ring_begins_anew(engine: Any) -> None:
     places: list[int] = []
     while not engine.idle:
         chunks += engine.step()
-        places.append(engine._decoding._batch._place)
+        places.append(only_band(engine)._batch._place)
     assert any(0 < place < 20 for place in places) and max(places) > 250, "it goes round"
     assert found(chunks, 3) == [each.ids for each in want]
 
@@ -270,7 +277,7 @@ def test_of_a_step_that_fails_the_search_begins_again(
     engine.add(a_task(request="o", max_tokens=20))
     chunks = [chunk for _ in range(6) for chunk in engine.step()]
     with monkeypatch.context() as patch:
-        patch.setattr(type(engine._decoding._batch), "step", breaks)  # type: ignore[attr-defined]
+        patch.setattr(type(only_band(engine)._batch), "step", breaks)  # type: ignore[attr-defined]
         chunks += engine.step()
     chunks += finish(engine)
     assert [chunk for chunk in chunks if isinstance(chunk, Failed)] == []

@@ -12,7 +12,7 @@ from actors.engine.factory import Wanted, make_engine
 from actors.engine.port import Engine, EngineLoadError
 from schemas.chunks import Ended, Failed, Prefilled, SequenceEnded, Started, Tokens, Usage
 from schemas.task import Made, pack_ids
-from tests.engine.running import ORIGIN, R1, STARTED, a_task, finish, ids, reasons, run, tokens
+from tests.engine.running import ORIGIN, R1, STARTED, a_task, finish, ids, reasons, run, step_ahead, tokens
 
 LONG = [7 * at % 1000 + 2 for at in range(511)]
 
@@ -45,15 +45,13 @@ def test_a_cache_that_grows_changes_nothing(engine: Engine, mlx_lm_greedy: Any) 
 @pytest.fixture(scope="session")
 def plain_engine(llama: Path) -> Engine:
     """As on a GPU: mlx-lm's own batch caches, a token ahead."""
-    from actors.engine.decoding import Decoding
     from actors.engine.mlx_engine import MlxEngine
-    from actors.engine.plain import PlainBatch
 
     plain = make_engine(Wanted(engine="mlx", folder=llama, origin=ORIGIN, cache_bytes=0))
     assert isinstance(plain, MlxEngine)
     plain.load(lambda _: None)
     assert plain.compiled
-    plain._decoding = Decoding(PlainBatch(plain._prefill._model), 1024, ahead=True)
+    step_ahead(plain)
     return plain
 
 

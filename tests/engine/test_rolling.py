@@ -11,7 +11,7 @@ from actors.engine.rolling import in_view
 from schemas.chunks import Chunk, Ended, Failed
 from schemas.task import Beams, Grammar, Made, Task, pack_ids
 from tests.engine.architectures import make_random
-from tests.engine.running import ORIGIN, a_task, run, tokens
+from tests.engine.running import ORIGIN, a_task, run, step_ahead, tokens
 
 SLOW = pytest.mark.slow
 CONTEXT = 48
@@ -34,12 +34,7 @@ def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     engine = make_engine(Wanted(engine="mlx", folder=folder, origin=ORIGIN, context=CONTEXT))
     engine.load(lambda _: None)
     if request.param == "ahead":
-        from actors.engine.decoding import Decoding
-        from actors.engine.mlx_engine import MlxEngine
-        from actors.engine.plain import PlainBatch
-
-        assert isinstance(engine, MlxEngine)
-        engine._decoding = Decoding(PlainBatch(engine._prefill._model), engine._vocabulary, ahead=True)
+        step_ahead(engine)
     return engine
 
 

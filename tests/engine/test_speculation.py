@@ -13,7 +13,7 @@ from schemas.chunks import Chunk, Ended, Failed, TokenLogprobs, Tokens
 from schemas.task import Beams, Grammar, Made, pack_ids
 from tests.engine.architectures import make_random
 from tests.engine.drafts import DRAFTS, make_draft, speculate_always
-from tests.engine.running import ORIGIN, a_task, finish, reasons, run, tokens
+from tests.engine.running import ORIGIN, a_task, finish, only_band, reasons, run, tokens
 from tests.engine.test_equality import GRID, answers_of, later, require_equal
 from tests.models import make_random_llama
 
@@ -158,9 +158,9 @@ def test_with_the_batch_of_a_gpu(plain: Engine, llama: Path, tmp_path: Path) -> 
     from actors.engine.plain import PlainBatch
 
     engine: Any = loaded(llama, make_draft("noisy", llama, tmp_path / "draft"), cache_bytes=0)
-    decoding, draft = engine._decoding, engine._decoding.speculation._draft
+    decoding, draft = only_band(engine), engine._decoding.speculation._draft
     decoding._ahead = True
-    decoding._batch, draft._batch = PlainBatch(decoding._batch._model), PlainBatch(draft._model)
+    decoding._batch, draft._batch = PlainBatch(engine._prefill._model), PlainBatch(draft._model)
     for way in WAYS:
         task = a_task(max_tokens=48, **way)
         assert tokens(run(engine, task)) == tokens(run(plain, task))
@@ -229,7 +229,7 @@ def test_what_was_drawn_before_a_round_that_fails_is_sent(
     plain: Engine, llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine: Any = loaded(llama, llama)
-    decoding, speculation = engine._decoding, engine._decoding.speculation
+    decoding, speculation = only_band(engine), engine._decoding.speculation
     decoding._ahead = True
     pauses = iter([True, True, True])
     monkeypatch.setattr(Worth, "resting", property(lambda _: next(pauses, False)))
@@ -243,7 +243,7 @@ def test_what_was_drawn_before_a_round_that_fails_is_sent(
     chunks = [chunk for chunk in run(engine, task) if isinstance(chunk, Tokens)]
     assert [chunk.offset for chunk in chunks] == list(range(20))
     assert tokens(list(chunks)) == tokens(run(plain, task))
-    assert decoding.speculation is None
+    assert engine._decoding.speculation is None
 
 
 def test_gauges_count_what_was_proposed_and_its_memory(llama: Path) -> None:

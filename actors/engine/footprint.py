@@ -1,0 +1,35 @@
+"""What a running row takes, told by a cache that the model has written once."""
+
+from typing import Any
+
+import mlx.core as mx
+from mlx.utils import tree_flatten
+from mlx_lm.models.cache import KVCache
+from msgspec import Struct
+
+from actors.engine.batch import Cache
+
+
+class Footprint(Struct, frozen=True):
+    """Bytes on this machine: a rank of a group has only its part."""
+
+    token: int
+    """Keys and values of one token, in layers that keep all tokens; not windows and states, whose size is fixed."""
+    weights: int
+
+    def tokens(self, nbytes: int) -> int:
+        """For which keys and values there is room in so many bytes; as large as 32 bits where they take none."""
+        return min(MANY, nbytes // self.token if self.token else MANY)
+
+
+MANY = 2**31 - 1
+
+
+def footprint(model: Any, written: Cache) -> Footprint:
+    parts = [part for layer in written for part in getattr(layer, "caches", (layer,))]
+    layers = [part for part in parts if type(part) is KVCache]
+    arrays: list[mx.array] = [array for layer in layers for array in (layer.keys, layer.values)]
+    weights: Any = tree_flatten(model.parameters())
+    return Footprint(
+        sum(array.nbytes // array.shape[2] for array in arrays), sum(array.nbytes for _, array in weights)
+    )
