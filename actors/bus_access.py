@@ -1,10 +1,12 @@
 """How a node comes to its bus: somebody else's, a neighbour's, or a server of its own."""
 
 import asyncio
+import socket
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import msgspec
 import structlog
 from msgspec import Struct
 
@@ -13,8 +15,9 @@ from actors.machine.data_folder import DataFolder
 from actors.settings import Settings
 from bus.address import joining
 from bus.authority import new_token
+from bus.carry_over import CarryOver
 from bus.discovery import Neighbours, NoNetwork, Notice
-from bus.errors import BusAway
+from bus.errors import BusAway, UnusableServer
 from bus.server import Server
 from bus.server_file import Peers, Routes
 from schemas.ids import NodeId
@@ -22,6 +25,8 @@ from schemas.ids import NodeId
 log = structlog.get_logger()
 
 REACH_S = 5.0
+QUORUM_S = 300.0
+"""How long the first of several servers waits for the others."""
 
 
 class TokenMissing(BusAway):
@@ -38,6 +43,8 @@ class BusAccess(Struct, frozen=True, kw_only=True):
     """This node's own, already started."""
     shared: bool = False
     """Whether nodes of other machines may be on it."""
+    joins: bool = False
+    """Whether somebody else begins the cluster, or has begun it."""
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -52,7 +59,9 @@ async def open_bus(settings: Settings, folder: DataFolder, stack: AsyncExitStack
     """
     if settings.bus_url:
         shared = not is_loopback(urlsplit(settings.bus_url).hostname or "")
-        return BusAccess(url=settings.bus_url, join_url=settings.join, shared=shared)
+        return BusAccess(
+            url=settings.bus_url, join_url=settings.join, shared=shared, joins=bool(settings.join)
+        )
     if not settings.accepts_peers:
         return await _own(Server(folder.nats, host=settings.nats_host, port=settings.nats_port), stack)
     neighbours = await _neighbours(settings, folder, stack)
@@ -62,7 +71,8 @@ async def open_bus(settings: Settings, folder: DataFolder, stack: AsyncExitStack
     peers = Peers(
         token=_token(settings, folder), addresses=own_addresses(), routes=_routes(settings, folder.node_id())
     )
-    access = await _own(Server(folder.nats, settings.nats_host, settings.nats_port, peers), stack)
+    server = Server(folder.nats, settings.nats_host, settings.nats_port, peers)
+    access = await (_one_of_three(server, settings, folder, stack) if peers.routes else _own(server, stack))
     if neighbours is not None and access.server is not None:
         await neighbours.say("bus", access.server.port)
     return access
@@ -81,6 +91,48 @@ def _routes(settings: Settings, node: NodeId) -> Routes | None:
     return Routes(
         name=f"troupe-{node}", cluster=settings.cluster, port=settings.route_port, servers=settings.bus_peers
     )
+
+
+async def _one_of_three(
+    server: Server, settings: Settings, folder: DataFolder, stack: AsyncExitStack
+) -> BusAccess:
+    """The first that is named begins the cluster, by what a single server had stored where that is told."""
+    place = await own_place(settings.bus_peers, settings.route_port)
+    carry_over = CarryOver(folder.nats, settings.cluster)
+    if settings.carry_over or carry_over.pending:
+        if place:
+            raise UnusableServer(
+                "carry_over is for the first of bus_peers: name this machine first, everywhere"
+            )
+        await carry_over.prepare()
+    access = await _own(server, stack)
+    if carry_over.pending:
+        await carry_over.run(access.url, QUORUM_S)
+    return msgspec.structs.replace(access, joins=place > 0)
+
+
+async def own_place(peers: tuple[str, ...], port: int) -> int:
+    """Which of `peers` this machine is; raises `UnusableServer` when it is none of them."""
+    for place, peer in enumerate(peers):
+        host, _, its_port = peer.rpartition(":")
+        if int(its_port) == port and await _is_here(host):
+            return place
+    raise UnusableServer(
+        f"bus_peers ({', '.join(peers)}) does not name this machine, which has the addresses "
+        f"{', '.join(own_addresses())} and the route_port {port}"
+    )
+
+
+async def _is_here(host: str) -> bool:
+    """Whether one of a name's addresses is this machine's own: only such a one can be bound."""
+    with suppress(OSError):
+        for family, kind, protocol, _, address in await asyncio.get_running_loop().getaddrinfo(
+            host, 0, type=socket.SOCK_DGRAM
+        ):
+            with suppress(OSError), socket.socket(family, kind, protocol) as probe:
+                probe.bind(address)
+                return True
+    return False
 
 
 async def _own(server: Server, stack: AsyncExitStack) -> BusAccess:
@@ -126,7 +178,7 @@ async def _neighbours_bus(found: Notice, token: str) -> BusAccess:
     host = await _reachable(found)
     log.info("discovery.found", cluster=found.cluster, other=found.node, host=host, port=found.port)
     url = f"tls://{token}@{host}:{found.port}"
-    return BusAccess(url=joining(url), join_url=url, shared=True)
+    return BusAccess(url=joining(url), join_url=url, shared=True, joins=True)
 
 
 async def _reachable(found: Notice) -> str:

@@ -31,6 +31,11 @@ class Ensemble:
     def stop(self) -> None:
         self._stop.set()
 
+    def fail(self, reason: str) -> None:
+        """End the node: no new life of an actor would help."""
+        self._failure = reason
+        self._stop.set()
+
     async def until_over(self) -> str:
         """The sentence of the actor that failed too often; empty when all was asked to stop."""
         await self._stop.wait()
@@ -49,8 +54,7 @@ class Ensemble:
         try:
             await Supervisor(name).run(lambda: _endless(life))
         except GaveUp as failure:
-            self._failure = str(failure)
-            self._stop.set()
+            self.fail(str(failure))
 
 
 async def _endless(life: Life) -> None:

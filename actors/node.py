@@ -11,7 +11,7 @@ from secrets import token_hex
 
 import structlog
 
-from actors.bus_access import BusAccess, open_bus
+from actors.bus_access import QUORUM_S, BusAccess, open_bus
 from actors.downloader.downloader import Downloader
 from actors.downloader.sources.bucket import BucketAccess
 from actors.downloader.sources.hub import HubAccess
@@ -50,8 +50,6 @@ log = structlog.get_logger()
 BUILTIN = {"guide": Path(__file__).parent / "engine" / "guide" / "model"}
 """Models that come with the program, by name."""
 CONNECT_S = 10.0
-QUORUM_S = 300.0
-"""How long the first of several servers waits for the others."""
 OnReady = Callable[[NodeInfo], None]
 
 
@@ -103,8 +101,8 @@ class Node:
             f"node-{settings.name}",
             folder.node_id(),
             lease_ttl_s=settings.lease_ttl_s,
-            joins=access.server is None and bool(access.join_url),
-            limits=StreamLimits(replicas=3) if settings.bus_peers else None,
+            joins=access.joins,
+            limits=StreamLimits.of_three() if settings.bus_peers else None,
             deadline_s=QUORUM_S if settings.bus_peers else CONNECT_S,
         )
         stack.push_async_callback(bus.close)
@@ -130,12 +128,20 @@ class Node:
         await self._bus.view.start()
         self._start_actors()
         starting = asyncio.create_task(self._become_ready(on_ready))
+        denied = asyncio.create_task(self._end_where_denied(starting))
         failure = await self._ensemble.until_over()
         starting.cancel()
-        await asyncio.wait([starting])
+        denied.cancel()
+        await asyncio.wait([starting, denied])
         if failure:
             log.error("node.failed", reason=failure)
         return 1 if failure else 0
+
+    async def _end_where_denied(self, starting: asyncio.Task[None]) -> None:
+        """Credentials that do not suffice are told at the start; later the log tells of them, subject by subject."""
+        reason = await self._bus.connection.until_denied()
+        if not starting.done():
+            self._ensemble.fail(reason)
 
     def _start_actors(self) -> None:
         start, bus, roles = self._ensemble.start, self._bus, self._settings.roles

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from actors.setting_sources import Given, SettingsError, from_environ, from_file, from_flags
-from bus.address import joining, with_files
+from bus.address import asking, joining
 from bus.authority import TOKEN
 from schemas.node import Role
 
@@ -22,7 +22,7 @@ OTLP_ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 Port = Annotated[int, Meta(ge=0, le=65535)]
 """0: any free one."""
 Seconds = Annotated[float, Meta(gt=0, le=7 * 86_400)]
-_URL = re.compile(r"(nats|tls|ws|wss)://[^\s/]+")
+_URL = re.compile(r"(nats|tls|ws|wss)://[^\s/?]+/?(\?\S*)?")
 _JOIN_URL = re.compile(rf"(nats|tls)://{TOKEN.pattern}@[^\s/@?]+/?")
 _PEER = re.compile(r"[^\s:/@]+:\d{1,5}")
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -49,6 +49,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`tls://TOKEN@host:4222`: the server of a node that accepts peers."""
     bus_peers: tuple[str, ...] = ()
     """The machines whose servers are one bus, this one included: `host` or `host:port`, three of them."""
+    carry_over: bool = False
+    """What this node's server has stored while it was alone goes with it when it becomes one of `bus_peers`."""
     route_port: Port = 6222
     """Where this node's server listens for the other servers of its bus."""
     join_token: str = ""
@@ -58,6 +60,12 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     tls_cert: str = ""
     """File with the certificate that this node shows to somebody else's server."""
     tls_key: str = ""
+    nats_creds: str = ""
+    """Credentials file (JWT and seed) that this node shows to somebody else's server; read again at each connect."""
+    nats_nkey: str = ""
+    """File with the seed of the nkey that somebody else's server knows this node by."""
+    js_domain: str = ""
+    """The domain of somebody else's JetStream, where its server is a leaf with another JetStream of its own."""
     api_host: Annotated[str, Meta(min_length=1)] = "127.0.0.1"
     api_port: Port = 8000
     data_dir: Path = Path("~/.troupe")
@@ -119,7 +127,15 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return (
             joining(self.join)
             if self.join
-            else with_files(self.nats, self.tls_ca, self.tls_cert, self.tls_key)
+            else asking(
+                self.nats,
+                ca=self.tls_ca,
+                cert=self.tls_cert,
+                key=self.tls_key,
+                creds=self.nats_creds,
+                nkey=self.nats_nkey,
+                domain=self.js_domain,
+            )
         )
 
     @property
@@ -229,6 +245,8 @@ def _completed(settings: Settings, folder: Path) -> Settings:
         tls_ca=_absolute(settings.tls_ca, folder),
         tls_cert=_absolute(settings.tls_cert, folder),
         tls_key=_absolute(settings.tls_key, folder),
+        nats_creds=_absolute(settings.nats_creds, folder),
+        nats_nkey=_absolute(settings.nats_nkey, folder),
         data_dir=folder / settings.data_dir.expanduser(),
     )
 
@@ -278,6 +296,8 @@ def _problems_of_joining(settings: Settings) -> Iterator[str]:
         len(set(settings.bus_peers)) != 3 or not all(map(_PEER.fullmatch, settings.bus_peers))
     ):
         yield "bus_peers names three machines, this one included: host or host:port, as HERA,ZEUS,ARES"
+    if settings.carry_over and not settings.bus_peers:
+        yield "carry_over is for a server that becomes one of three, and bus_peers names none"
     if settings.bus_peers and settings.discover:
         yield "bus_peers and discover together: the three are known; give one of them"
     if settings.discover and settings.no_announce:
@@ -291,8 +311,12 @@ def _problems_of_joining(settings: Settings) -> Iterator[str]:
 
 
 def _problems_of_tls(settings: Settings) -> Iterator[str]:
-    for name in ("tls_ca", "tls_cert", "tls_key"):
+    for name in ("tls_ca", "tls_cert", "tls_key", "nats_creds", "nats_nkey", "js_domain"):
         if getattr(settings, name) and not settings.nats:
             yield f"{name} is for somebody else's server, and nats names none; the cluster's own make theirs"
+    if settings.nats_creds and settings.nats_nkey:
+        yield "nats_creds and nats_nkey together: a credentials file holds the key, too; give one of them"
+    if settings.js_domain and not re.fullmatch(r"[^\s.*>$]+", settings.js_domain):
+        yield f"js_domain {settings.js_domain!r} is no domain's name: it is one word without dots"
     if bool(settings.tls_cert) != bool(settings.tls_key):
         yield "tls_cert and tls_key belong together; give both"

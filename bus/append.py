@@ -40,6 +40,7 @@ async def append(
         raise NotStored(f"{subject} was refused: {failure.description}") from failure
     except (NatsTimeout, TimeoutError, NoStreamResponseError) as failure:
         connection.note_silence()
+        connection.require_permitted(subject)
         raise BusAway(f"the bus did not acknowledge {subject} within {timeout_s:g} s") from failure
     except (ConnectionClosedError, OutboundBufferLimitError) as failure:
         raise BusAway(f"the bus is away: {subject} cannot be stored") from failure

@@ -27,7 +27,7 @@ class _Info(Struct, frozen=True):
 
 async def backlog(connection: Connection, cluster: str) -> Depths:
     """What the whole cluster has waiting now; raises `BusError`."""
-    subject = f"$JS.API.STREAM.INFO.{Streams(cluster).tasks}"
+    subject = f"{connection.api}.STREAM.INFO.{Streams(cluster).tasks}"
     question: dict[str, str] = {"subjects_filter": Subjects(cluster).tasks}
     reply = await connection.request(subject, msgspec.json.encode(question), ANSWER_S)
     try:

@@ -96,6 +96,7 @@ class Bus:
             raise
         except (NatsError, TimeoutError) as failure:
             await connection.close()
+            connection.require_permitted()
             raise BusAway(f"the bus at {public(url)} went away while its streams were looked at") from failure
         return cls(connection, cluster, node, lease_ttl_s, limits)
 

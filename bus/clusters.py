@@ -31,11 +31,22 @@ async def limits_of(connection: Connection, cluster: str) -> StreamLimits:
     """
     try:
         info = await connection.jetstream.stream_info(Streams(cluster).events)
-    except NotFoundError as missing:
-        there = await clusters_on(connection)
-        if there:
-            raise no_cluster(connection.url, cluster, there) from missing
-        raise BusAway(
-            f"{public(connection.url)} carries no cluster yet: is its first node starting?"
-        ) from missing
-    return StreamLimits(replicas=info.config.num_replicas or 1)
+    except NotFoundError:
+        info = None
+    if await is_being_carried(connection, cluster):  # asked last: without the marker what was seen is whole
+        raise BusAway(f"what a single server had stored is being carried over to {public(connection.url)}")
+    if info is not None:
+        return StreamLimits(replicas=info.config.num_replicas or 1)
+    there = await clusters_on(connection)
+    if there:
+        raise no_cluster(connection.url, cluster, there)
+    raise BusAway(f"{public(connection.url)} carries no cluster yet: is its first node starting?")
+
+
+async def is_being_carried(connection: Connection, cluster: str) -> bool:
+    """Whether its streams are being carried over from a single server: the marker is the first to come, and the last to go."""
+    try:
+        await connection.jetstream.stream_info(Streams(cluster).carrying)
+    except NotFoundError:
+        return False
+    return True

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+import re
 import ssl
 import time
 from collections.abc import Awaitable, Callable
@@ -37,6 +38,8 @@ OLDEST_SERVER = (2, 12)
 MAX_PENDING_BYTES = 32 * 1024 * 1024
 """What may wait to be sent, while the bus is away too; bytes."""
 CLOSE_S = 0.5
+_DENIED = re.compile(r'Permissions Violation for (Publish|Subscription) to "([^"]+)"', re.IGNORECASE)
+MOST_DENIALS = 100
 NO_QUORUM = (10008, 10009)
 """JetStream's words for: the other servers are not there."""
 PING_S = 2
@@ -61,6 +64,10 @@ class CancellableClient(Client):
             writer.transport.abort()
         await super()._attempt_reconnect()  # pyright: ignore[reportUnknownMemberType]  # untyped in nats-py
 
+    def sign_as(self, nkey: str) -> None:
+        """Under which key the server knows us, where no JWT says it; nats-py takes it with its own signing alone."""
+        self._public_nkey = nkey
+
     def give_up_requests(self) -> None:
         """What was asked over a connection that is gone gets no answer any more: say so now, not after a time-out."""
         asked = cast("dict[str, asyncio.Future[Msg]]", self._resp_map)  # pyright: ignore[reportUnknownMemberType]  # untyped in nats-py
@@ -83,7 +90,11 @@ class Connection:
         self._up = asyncio.Event()
         self._down = asyncio.Event()
         self._life_began: list[asyncio.Event] = []
-        self.jetstream: JetStreamContext = client.jetstream(timeout=5)  # pyright: ignore[reportUnknownMemberType]  # untyped in nats-py
+        self.domain = BusAddress.read(url).domain
+        self.jetstream: JetStreamContext = client.jetstream(timeout=5, domain=self.domain or None)  # pyright: ignore[reportUnknownMemberType]  # untyped in nats-py
+        self._denials: dict[str, str] = {}
+        """What the server did not permit, by its subject, as a sentence."""
+        self._denied = asyncio.Event()
 
     @classmethod
     async def open(cls, url: str, name: str, deadline_s: float = 10.0) -> "Connection":
@@ -91,7 +102,10 @@ class Connection:
 
         Raises `UnusableServer` for a server that does not let this node in, or cannot carry a cluster.
         """
-        connection = cls(CancellableClient(), url, name)
+        try:
+            connection = cls(CancellableClient(), url, name)
+        except BadAddress as failure:
+            raise UnusableServer(str(failure)) from failure
         try:
             async with asyncio.timeout(deadline_s):
                 await connection._connect()
@@ -108,11 +122,15 @@ class Connection:
 
     async def _connect(self) -> None:
         address = BusAddress.read(self.url)
+        options = address.options()
+        if address.nkey and (credentials := address.credentials()) is not None:
+            del options["user_jwt_cb"]
+            self.client.sign_as(credentials.public)
         while True:
             try:
                 await self.client.connect(
                     address.url,
-                    **address.options(),
+                    **options,
                     name=self.name,
                     allow_reconnect=True,
                     max_reconnect_attempts=-1,
@@ -144,6 +162,7 @@ class Connection:
             await self._until_quorum(deadline_s)
         except (NatsError, NatsTimeout) as failure:
             await self.close()
+            self.require_permitted()
             raise UnusableServer(
                 f"the NATS server at {public(self.url)} has no JetStream: start it with `-js` "
                 f"or a `jetstream` block in its configuration ({_said(failure)})"
@@ -156,12 +175,28 @@ class Connection:
             try:
                 await self.jetstream.account_info()
                 return
-            except (APIError, NatsTimeout) as failure:
-                unavailable = isinstance(failure, NatsTimeout) or failure.err_code in NO_QUORUM
-                if not unavailable or time.monotonic() - began > deadline_s:
+            except (APIError, NatsTimeout, ConnectionClosedError) as failure:
+                unavailable = not isinstance(failure, APIError) or failure.err_code in NO_QUORUM
+                if not unavailable or self._denials or time.monotonic() - began > deadline_s:
                     raise
                 log.info("bus.waiting", url=public(self.url), reason=_said(failure))
                 await asyncio.sleep(0.5)
+
+    def require_permitted(self, subject: str = "") -> None:
+        """Raises `UnusableServer` when the server has not permitted something, or that `subject`."""
+        for denied, sentence in self._denials.items():
+            if subject in ("", denied):
+                raise UnusableServer(sentence)
+
+    async def until_denied(self) -> str:
+        """Wait until the server does not permit something; returns the sentence."""
+        await self._denied.wait()
+        return next(iter(self._denials.values()))
+
+    @property
+    def api(self) -> str:
+        """What all requests to JetStream begin with."""
+        return f"$JS.{self.domain}.API" if self.domain else "$JS.API"
 
     @property
     def steady_s(self) -> float:
@@ -297,8 +332,22 @@ class Connection:
         """While it connects for the first time: ends that where trying again cannot help."""
         if not self.lives and (refusal := _refusal(failure, public(self.url))):
             raise UnusableServer(refusal) from failure
-        if self._up.is_set():
+        if denied := _DENIED.search(str(failure)):
+            self._deny(denied[1].lower(), denied[2])
+        elif self._up.is_set():
             log.warning("bus.error", connection=self.name, reason=_said(failure))
+
+    def _deny(self, what: str, subject: str) -> None:
+        """Told of each subject once; whoever is answered may choose the subject, so that they are bounded."""
+        if subject in self._denials or len(self._denials) >= MOST_DENIALS:
+            return
+        permission = "publish to" if what == "publish" else "subscribe to"
+        self._denials[subject] = (
+            f"the NATS server at {public(self.url)} does not permit us to {permission} {subject}: "
+            "give these credentials what docs/joining.md lists"
+        )
+        log.error("bus.denied", connection=self.name, permission=what, subject=subject)
+        self._denied.set()
 
     async def _on_lost(self) -> None:
         if self._up.is_set():

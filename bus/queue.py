@@ -149,7 +149,7 @@ class Pulls:
             "priority_policy": "prioritized",
         }
         request: dict[str, object] = {"stream_name": self._stream, "config": configuration}
-        subject = f"$JS.API.CONSUMER.CREATE.{self._stream}.{name}"
+        subject = f"{self._connection.api}.CONSUMER.CREATE.{self._stream}.{name}"
         reply = await self._connection.request(subject, msgspec.json.encode(request), 5.0)
         error = msgspec.json.decode(reply.data, type=_Reply).error
         if error:
@@ -200,7 +200,7 @@ class Pulls:
         request = {"batch": 1, "group": GROUP, "priority": self._priority, **how}
         payload = msgspec.json.encode(request)
         for lane in lanes:
-            subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._consumer(lane)}"
+            subject = f"{self._connection.api}.CONSUMER.MSG.NEXT.{self._stream}.{self._consumer(lane)}"
             try:
                 await self._connection.client.publish(subject, payload, reply=address)
             except _UNSENT as failure:

@@ -137,7 +137,7 @@ class Reader:
     async def _drop(self, info: ConsumerInfo | None) -> None:
         if info is None or not self._connection.up:
             return  # an idle consumer without a listener goes by itself
-        subject = f"$JS.API.CONSUMER.DELETE.{self._stream}.{info.name}"
+        subject = f"{self._connection.api}.CONSUMER.DELETE.{self._stream}.{info.name}"
         await self._connection.publish(subject, b"")
 
 

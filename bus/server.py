@@ -19,6 +19,7 @@ from bus.address import joining
 from bus.authority import authority, write_secret
 from bus.errors import PortTaken, UnusableServer
 from bus.server_file import Peers, server_file
+from bus.store_shape import StoreShape
 
 log = structlog.get_logger()
 
@@ -175,15 +176,20 @@ class Server:
 
     def _require_shape(self) -> None:
         """What one server has stored is not seen by it as one of three, nor the other way round."""
-        shape = "one of several" if self._peers is not None and self._peers.routes is not None else "alone"
-        file, store = self._folder / "shape", self._folder / "store" / "jetstream"
-        before = file.read_text().strip() if file.exists() else "alone"
-        if store.exists() and before != shape:
+        shape = StoreShape(self._folder)
+        before, several = shape.read(), self._peers is not None and self._peers.routes is not None
+        if several and before == "alone":
             raise UnusableServer(
-                f"{self._folder} holds the streams of a server that was {before}, which one that is {shape} does not "
-                "see: use another --data-dir, and carry the streams over (docs/joining.md, three servers)"
+                f"{self._folder} holds the streams of a server that was alone, which one of several does not see: "
+                "--carry-over takes them along, another --data-dir begins without them"
             )
-        file.write_text(shape + "\n")
+        if not several and before not in (None, "alone"):
+            raise UnusableServer(
+                f"{self._folder} holds the streams of a server that was one of several, which a server alone does not "
+                "see: start it with --bus-peers as before, or with another --data-dir"
+            )
+        if before is None:
+            shape.write("one of several" if several else "alone")
 
     def _require_port(self) -> None:
         if not self.port:

@@ -40,6 +40,11 @@ class StreamLimits(Struct, frozen=True, kw_only=True):
     payload_age_s: float = 3600.0
     replicas: int = 1
 
+    @classmethod
+    def of_three(cls) -> "StreamLimits":
+        """For a bus of three servers: each keeps everything, so that any one may be lost."""
+        return cls(replicas=3)
+
 
 class Streams(Struct, frozen=True):
     """The names of a cluster's streams and buckets."""
@@ -100,6 +105,11 @@ class Streams(Struct, frozen=True):
     def payloads(self) -> str:
         """Object store `troupe_payloads`: inputs too large for a message, expiring."""
         return f"{self.cluster}_payloads"
+
+    @property
+    def carrying(self) -> str:
+        """`troupe_carrying`: there, and empty, while the other streams are being carried over (`bus/carry_over.py`)."""
+        return f"{self.cluster}_carrying"
 
 
 def configurations(cluster: str, limits: StreamLimits) -> list[StreamConfig]:
@@ -170,13 +180,14 @@ async def make_streams(jetstream: JetStreamContext, cluster: str, limits: Stream
         try:
             await jetstream.stream_info(str(configuration.name))
         except NotFoundError:
-            await _make(jetstream, configuration)
+            await make_stream(jetstream, configuration)
         except ServiceUnavailableError:  # one in memory, whose only server is away: it comes back with it
             if configuration.storage is not StorageType.MEMORY:
                 raise
 
 
-async def _make(jetstream: JetStreamContext, configuration: StreamConfig) -> None:
+async def make_stream(jetstream: JetStreamContext, configuration: StreamConfig) -> None:
+    """Create one stream; raises `BusAway` while too few servers are there, else `UnusableServer`."""
     try:
         await jetstream.add_stream(configuration)  # pyright: ignore[reportUnknownMemberType]  # untyped in nats-py
     except APIError as failure:

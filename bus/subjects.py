@@ -62,6 +62,11 @@ class Subjects(Struct, frozen=True):
         branch = "decided" if isinstance(event, Decided) else "seen"
         return f"{self.cluster}.evt.{branch}.{event.entity}.{token(event.entity_id)}"
 
+    @property
+    def carrying(self) -> str:
+        """`troupe.carrying`: what the marker of that name would store; nobody sends anything there."""
+        return f"{self.cluster}.carrying"
+
     # Commands: request and reply, JSON, never stored.
 
     @property

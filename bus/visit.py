@@ -30,5 +30,6 @@ async def visit(url: str, cluster: str, deadline_s: float = 3.0) -> Bus:
         raise no_cluster(url, cluster, there) from missing
     except (NatsError, TimeoutError) as failure:
         await connection.close()
+        connection.require_permitted()
         raise BusError(f"{public(url)} does not say whether it carries {cluster!r}: {failure}") from failure
     return Bus(connection, cluster, VISITOR, lease_ttl_s=3.0)

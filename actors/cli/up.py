@@ -62,6 +62,10 @@ def up(
         str | None,
         typer.Option(metavar="A,B,C", help="Three nodes whose servers are one bus.", rich_help_panel=BUS),
     ] = None,
+    carry_over: Annotated[
+        bool,
+        typer.Option("--carry-over", help="Take along what its own server has stored.", rich_help_panel=BUS),
+    ] = False,
     route_port: Annotated[
         int | None, typer.Option(metavar="PORT", help="Where they meet.", rich_help_panel=BUS)
     ] = None,
@@ -83,6 +87,18 @@ def up(
     ] = None,
     tls_key: Annotated[
         str | None, typer.Option(metavar="FILE", help="The key of that.", rich_help_panel=BUS)
+    ] = None,
+    nats_creds: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Who we are to --nats: JWT and seed.", rich_help_panel=BUS),
+    ] = None,
+    nats_nkey: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Who we are to --nats: a seed alone.", rich_help_panel=BUS),
+    ] = None,
+    js_domain: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The domain of its JetStream.", rich_help_panel=BUS),
     ] = None,
     api_host: Annotated[
         str | None, typer.Option(metavar="HOST", help="Where it listens.", rich_help_panel=API)
@@ -127,12 +143,16 @@ def up(
         "discover": discover or None,
         "no_announce": no_announce or None,
         "bus_peers": bus_peers.split(",") if bus_peers else None,
+        "carry_over": carry_over or None,
         "route_port": route_port,
         "join_token": join_token,
         "nats_host": nats_host,
         "tls_ca": tls_ca,
         "tls_cert": tls_cert,
         "tls_key": tls_key,
+        "nats_creds": nats_creds,
+        "nats_nkey": nats_nkey,
+        "js_domain": js_domain,
         "api_host": api_host,
         "api_port": api_port,
         "no_api": no_api or None,

@@ -150,7 +150,11 @@ def test_an_address_says_how_the_server_is_trusted() -> None:
     assert BusAddress.read(joining("nats://secret@host")) == BusAddress(
         url="tls://host:4222", token="secret", trust="token"
     )
-    assert BusAddress.read("nats://me:pass@host:1") == BusAddress(url="nats://me:pass@host:1")
+    assert BusAddress.read("nats://me:p%40ss@host:1") == BusAddress(
+        url="nats://host:1", user="me", password="p@ss"
+    )
+    with pytest.raises(BadAddress, match="asked for 'cred', which is unknown; did you mean 'creds'"):
+        BusAddress.read("nats://host:4222?cred=/a/file")
     with pytest.raises(BadAddress, match="has no token"):
         BusAddress.read("tls://host:4222?trust=token")
     with pytest.raises(BadAddress, match="nowhere"):
