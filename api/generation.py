@@ -23,6 +23,8 @@ from api.wish import Wish, kept_to, named
 from bus.view import View
 from schemas.chunks import FinishReason, Timings, Usage
 from schemas.ids import ModelId
+from schemas.model import ModelSpec
+from schemas.task import Task
 
 ENDS: tuple[FinishReason, ...] = ("stop", "length")
 
@@ -119,7 +121,11 @@ class Generations:
         request, over = generation.request, False
         while not over:
             if request.spec is None or self.requests.outdated(request):
-                await self._make(generation, prompt)
+                made = await self._made(generation, prompt)
+                if made is not None:
+                    if generation.origin.earlier:
+                        yield Pieces([])  # what is kept of the answer is read now, which may take its time
+                    await self.requests.dispatch(request, made[0], generation.origin.earlier, made[1])
             try:
                 news = await request.news()
             except ApiError as failure:
@@ -196,15 +202,12 @@ class Generations:
         rendered, generation.left_out = await self._prompts.fitted(tokenizer, prompt, most)
         return rendered
 
-    async def _make(self, generation: Generation, prompt: Prompt) -> None:
-        """Make its task and send it, once somebody has read the files of its model."""
+    async def _made(self, generation: Generation, prompt: Prompt) -> tuple[Task, ModelSpec] | None:
+        """Its task, and what it was made for; None as long as nobody has read the files of its model."""
         model = self._model(generation.request.model)
         if model is None:
             self.requests.demand.note(generation.request.model)
-        else:
-            await self._begin(generation, prompt, model)
-
-    async def _begin(self, generation: Generation, prompt: Prompt, model: Described) -> None:
+            return None
         request = generation.request
         generation.likeness = likeness(model)
         if generation.origin.model not in (b"", generation.likeness):
@@ -224,7 +227,7 @@ class Generations:
             for index in range(wish.n)
         ]
         generation.unfinished = set(range(wish.n))
-        await self.requests.dispatch(request, task, generation.origin.earlier, model.spec)
+        return task, model.spec
 
 
 def changed(model: ModelId) -> ApiError:

@@ -1,6 +1,7 @@
 """What is kept is read for all who ask at once, and told to each in order."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncGenerator
 
 import msgspec
@@ -40,3 +41,24 @@ async def test_many_who_ask_at_once_are_told_in_one_pass(bus: Bus, monkeypatch: 
     again: list[Chunk] = []
     await readings.tell(API, NAMES[0], again.append)
     assert len(again) == 3 and passes == [API, API], "who comes later has a pass of its own"
+
+
+async def test_others_have_their_turn_while_much_is_read(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = Stored("", msgspec.msgpack.encode([Tokens(NAMES[0], 1, 0, 0, pack_ids([7]))]), {}, 1, 0.0)
+    told: list[Chunk] = []
+    seen: list[int] = []
+
+    async def at_once(_bus: Bus, _api: ApiId) -> AsyncGenerator[Stored]:
+        """As when all of it lies in the connection's memory."""
+        for _ in range(10_000):
+            yield frame
+
+    async def another() -> None:
+        while len(told) < 10_000:
+            seen.append(len(told))
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr("api.requests.readings.kept", at_once)
+    await asyncio.gather(Readings(bus).tell(API, NAMES[0], told.append), another())
+    assert len(told) == 10_000
+    assert max(later - before for before, later in itertools.pairwise(seen)) <= 100

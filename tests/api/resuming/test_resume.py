@@ -1,16 +1,19 @@
 """A client whose connection broke sends its request again with the last id it saw, and gets exactly the rest."""
 
+import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from random import Random
 from typing import Any
 
 import httpx
 import pytest
 
+from api.requests.kept import kept
 from api.resuming.birth import Birth, Life
 from api.resuming.seal import Seal
 from bus.bus import Bus
+from bus.reader import Stored
 from schemas.chunks import Tokens
 from schemas.ids import ApiId, RequestId
 from schemas.task import Task, pack_ids
@@ -156,6 +159,31 @@ async def read_some(client: httpx.AsyncClient, body: dict[str, Any], events: int
             if text.count("\n\n") >= events:
                 break
     return events_in(text)
+
+
+async def test_the_client_hears_something_before_what_is_kept_is_read(
+    stage: Stage, beside: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard, read, body = asyncio.Event(), list[str](), chat(stream=True)
+
+    async def once_heard(bus: Bus, api: ApiId) -> AsyncGenerator[Stored]:
+        await heard.wait()
+        read.append(api)
+        async for frame in kept(bus, api):
+            yield frame
+
+    async with stage.actor(goes_on(FOX)):
+        events = await ask(stage.http, CHAT, body)
+        last, seen = up_to(events, 3)
+        monkeypatch.setattr("api.requests.readings.kept", once_heard)
+        monkeypatch.setattr("api.requests.readings.DEADLINE_S", 100)
+        async with beside.stream("POST", CHAT, json=body, headers={"last-event-id": last}) as response:
+            coming = response.aiter_text()
+            text = await anext(coming)
+            assert text.startswith(": catching up\n") and not read
+            heard.set()
+            text += "".join([more async for more in coming])
+    assert Tale([*seen, *events_in(text)]) == Tale(events)
 
 
 async def test_the_first_owner_gives_the_answer_up(stage: Stage, beside: httpx.AsyncClient) -> None:
