@@ -31,7 +31,8 @@ def scale(model: Model, state: State, ripe: Ripe, new_id: Callable[[], InstanceI
     elif len(there) < model.wanted:
         yield from _one_more(model, state, ripe, older, newer, new_id)
     else:
-        yield from _say(model, None)
+        failed = next((one for one in there if one.status == "failed" and one.retryable), None)
+        yield from _say(model, place(model.spec, state, but=failed.id) if failed else None)
         if all(one.status == "ready" for one in there):  # until then the old ones serve
             yield from _relieve(leaving, older)
 

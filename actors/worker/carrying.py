@@ -144,11 +144,17 @@ def standing_of(instance: Instance, state: State) -> Standing:
 
 
 def shards_on(node: NodeId, state: State) -> dict[tuple[str, int, int], tuple[Instance, Shard]]:
-    """What a node is to carry now, by instance, attempt and rank; failed attempts are over."""
+    """What a node is to carry now, by instance, attempt and rank; failed attempts are over, and so are groups one of whose
+    nodes is lost."""
     return {
         (instance.id, instance.attempt, shard.rank): (instance, shard)
         for instance in state.instances.values()
-        if instance.status != "failed"
+        if instance.status != "failed" and not _is_torn(instance, state)
         for shard in instance.shards
         if shard.node == node
     }
+
+
+def _is_torn(instance: Instance, state: State) -> bool:
+    nodes = [state.nodes.get(node) for node in instance.nodes]
+    return len(nodes) > 1 and not all(node is not None and node.alive for node in nodes)

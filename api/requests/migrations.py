@@ -28,6 +28,9 @@ log = structlog.get_logger()
 
 REMEMBERED = 64
 """Lives of runners whose end may still be news to somebody."""
+FRUITLESS_S, LONGEST_PAUSE_S = 0.05, 2.0
+"""After the second attempt in a row without a token, and doubled after each more, up to a bound: a runner that the bus
+knows to be lost may take tasks for a moment yet."""
 AGAIN_S = 0.5
 """Between two tries to find a place in a queue that is full; seconds."""
 
@@ -133,6 +136,8 @@ class Migrations:
                 moves.create_task(self._again(await self._moving.get()))
 
     async def _again(self, move: Move) -> None:
+        if (doublings := move.request.fruitless - 2) >= 0:
+            await asyncio.sleep(min(LONGEST_PAUSE_S, FRUITLESS_S * 2**doublings))
         if not move.request.suspicion.suspect:
             await self._send(move)
             return

@@ -3,13 +3,16 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TypeGuard
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.links.surveyor import MOST_LINKS, Surveyor, differs, peers
-from actors.links.yardstick import be_measured, measure
+from actors.links.yardstick import Measured, be_measured, measure
+from schemas.commands import Done, LinkLost, LinkNoted
+from schemas.events import LinksMeasured
 from schemas.ids import NodeId
 from schemas.link import Link
 from schemas.node import Role
@@ -64,6 +67,55 @@ async def test_one_link_is_measured_again_at_a_time_the_oldest_first(
     surveyor._at = {NodeId("n2"): 2.0, NodeId("n3"): 1.0}
     assert await surveyor._oldest(others) == ["n3"]
     assert await surveyor._oldest(others[:1]) == [], "somebody came"
+
+
+async def test_a_lost_link_is_believed_at_once_and_then_measured(
+    connect_bus: ConnectBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.links.surveyor.RETRY_S", 0.01)
+    one, two = await connect_bus("n1"), await connect_bus("n2")
+    for name in ("n1", "n2"):
+        await one.log.record(joined(name))
+    addresses = {"n1": ("127.0.0.1",), "n2": ("127.0.0.1",)}
+    living = [asyncio.create_task(Surveyor(bus, addresses[bus.node]).run()) for bus in (one, two)]
+
+    def reachable(state: State) -> bool | None:
+        return state.links[NodeId("n1")].links[0].reachable if "n1" in state.links else None
+
+    await one.view.until(reachable, timeout_s=30)
+    since = one.view.state.seq
+    assert isinstance(
+        await two.ask(two.subjects.link(NodeId("n1")), LinkLost(to=NodeId("n2")), LinkNoted), Done
+    )
+    await one.view.until(lambda state: state.seq > since and bool(reachable(state)), timeout_s=30)
+    said = [each.event.links[0].reachable async for each in one.log.past() if _of(each.event, "n1")]
+    assert said == [True, False, True]
+    for task in living:
+        task.cancel()
+    await asyncio.wait(living)
+
+
+async def test_a_node_that_is_there_and_cannot_be_reached_is_said_to_be_so(
+    connect_bus: ConnectBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.links.surveyor.measure", _nobody)
+    one, two = await connect_bus("n1"), await connect_bus("n2")
+    for name in ("n1", "n2"):
+        await one.log.record(joined(name))
+    living = [asyncio.create_task(Surveyor(bus, ("127.0.0.1",)).run()) for bus in (one, two)]
+    await one.view.until(lambda state: "n1" in state.links, timeout_s=30)
+    assert not one.view.state.links[NodeId("n1")].links[0].reachable
+    for task in living:
+        task.cancel()
+    await asyncio.wait(living)
+
+
+async def _nobody(address: str, port: int, secret: str) -> Measured:
+    raise TimeoutError(f"{address}:{port} does not answer to {secret}")
+
+
+def _of(event: object, node: str) -> TypeGuard[LinksMeasured]:
+    return isinstance(event, LinksMeasured) and event.node == node
 
 
 def node(name: str, *roles: Role) -> Node:

@@ -355,6 +355,37 @@ async def test_each_sequence_goes_on_from_where_it_is(stage: Stage, first: Actor
     assert [choice["finish_reason"] for choice in choices] == ["length", "stop", "stop"]
 
 
+async def test_who_is_lost_and_goes_on_taking_tasks_does_not_use_up_attempts(
+    stage: Stage, second: Actor
+) -> None:
+    """A rank whose group is broken, until its worker ends it: the pauses grow, so that the attempts outlast it."""
+    taken: list[float] = []
+
+    async def take(actor: Actor, task: Task) -> None:
+        taken.append(asyncio.get_running_loop().time())
+        await actor.start(task)
+        if len(taken) == 6:
+            gone.set()
+
+    async def lives_on() -> None:
+        async with Actor(stage.bus, InstanceId("first"), take).on_stage() as lost, pulling(lost):
+            await gone.wait()
+        second.answer = None
+        await stage.delete(InstanceId("first"))
+
+    gone = asyncio.Event()
+    instance = await stage.place("first")
+    await stage.report(instance, "failed", reason="the link to rank 1 is cut")
+    async with asyncio.timeout(30):
+        dying = asyncio.create_task(lives_on())
+        answer = asyncio.create_task(stage.http.post(PATH, json=chat()))
+        await dying
+        async with pulling(second):
+            choices = (await answer).json()["choices"]
+    assert choices[0]["message"]["content"] == TEXT
+    assert taken[5] - taken[0] >= 0.75
+
+
 # Poison
 
 
