@@ -38,6 +38,7 @@ DOORS = {
     "mlx": ("actors/engine/",),
     "mlx_lm": ("actors/engine/",),
     "llguidance": ("actors/engine/",),
+    "greenlet": ("actors/engine/",),
 }
 
 Node = TypeVar("Node", bound=ast.AST)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actors.engine.arrays import evaluate, from_numpy, in_place
+from actors.engine.pausable import pause
 from actors.engine.slow_exp import slow_exp
 
 BLOCK = 1 << 22
@@ -24,13 +25,18 @@ _of_mlx = _fast.scaled_dot_product_attention
 
 @contextmanager
 def quick_attention() -> Generator[None]:
-    """While the block runs, a model that is given several tokens of a row attends faster, not lazily; for prompts."""
-    if slow_exp():
-        _fast.scaled_dot_product_attention = attention
+    """While the block runs, a model that is given several tokens of a row attends faster, not lazily, and may pause."""
+    _fast.scaled_dot_product_attention = attention if slow_exp() else pausing
     try:
         yield
     finally:
         _fast.scaled_dot_product_attention = _of_mlx
+
+
+def pausing(queries: mx.array, keys: mx.array, values: mx.array, **more: Any) -> mx.array:
+    """MLX's, with a pause before it."""
+    pause(queries, keys, values)
+    return _of_mlx(queries, keys, values, **more)
 
 
 def attention(
@@ -45,7 +51,7 @@ def attention(
     """What MLX's gives, for [rows, heads, length, width] float32 queries and keys and values of as many heads or fewer."""
     usual = isinstance(mask, str) and queries.shape[2] > 1 and queries.dtype == mx.float32
     if not usual or any(given is not None for given in more.values()):
-        return _of_mlx(queries, keys, values, scale=scale, mask=mask, **more)
+        return pausing(queries, keys, values, scale=scale, mask=mask, **more)
     rows, heads, length, _ = queries.shape
     before = keys.shape[2] - length
     several = max(1, BLOCK // (rows * heads * keys.shape[2]))
@@ -64,7 +70,9 @@ def _attended(queries: mx.array, keys: mx.array, values: mx.array) -> mx.array:
     evaluate(weights)
     sums = _exponentiate(in_place(weights).reshape(rows, heads, length, -1))
     attended = mx.reshape(weights @ values, (rows, heads, length, -1)) / from_numpy(sums)
-    evaluate(attended)  # and the weights' memory is free again
+    evaluate(attended)
+    del folded, weights  # their memory is free while others go on
+    pause()
     return attended
 
 

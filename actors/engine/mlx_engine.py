@@ -150,7 +150,9 @@ class MlxEngine:
             lambda: Decoding(batch.another(), loaded.vocabulary, not on_cpu, self._prefixes, agree), worth
         )
         most = CPU_PREFILL_CHUNK if on_cpu else GPU_PREFILL_CHUNK
-        self._prefill = Prefill(loaded.model, make_cache, most, self._prefixes, self._forgiven)
+        self._prefill = Prefill(
+            loaded.model, make_cache, most, self._prefixes, self._forgiven, stops=group is None
+        )
 
     def _kernel_lock(self) -> AbstractContextManager[None]:
         return kernel_lock() if self._group is None else self._group.kernel_lock()
@@ -222,7 +224,7 @@ class MlxEngine:
 
     def turn(self) -> Turn:
         """What the clock says for the next step."""
-        turn = Turn(time.time(), self._prefill.budget(len(self._decoding.rows), self._decoding.step_s))
+        turn = self._prefill.turn(time.time(), len(self._decoding.rows), self._decoding.step_s)
         return replace(turn, band=self._decoding.choose())
 
     def step(self, turn: Turn | None = None) -> list[Chunk]:
@@ -234,7 +236,7 @@ class MlxEngine:
         if (suspect := self._suspects.next()) is not None:
             self._prefill.add([suspect])
         chunks, self._chunks = self._chunks, []
-        joining, read = self._prefill.step(turn.budget)
+        joining, read = self._prefill.step(turn)
         chunks += read
         chunks += self._decode(joining, turn.band)
         self._roll()

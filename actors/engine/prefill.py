@@ -1,6 +1,13 @@
-"""Prompts that are read, a chunk in each step, so that nobody who decodes waits long, nor a short prompt for a long one."""
+"""Prompts that are read, a part in each step, so that nobody who decodes waits long, nor a short prompt for a long one.
 
-from collections.abc import Callable
+The model is given a portion of a prompt at once: behind thousands of tokens it reads all their keys and values once for
+it, so that small portions are dear. Those who decode need not wait for all of it, as it stops where it is when
+their patience is over, and goes on in the next step; a shorter prompt may come between too.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from math import inf
 from time import perf_counter
 from typing import Any
 
@@ -8,24 +15,18 @@ import mlx.core as mx
 from mlx_lm.models.cache import KVCache
 
 from actors.engine.arrays import evaluate
-from actors.engine.attention import quick_attention
 from actors.engine.batch import Cache
 from actors.engine.decoding import Joining
 from actors.engine.failure import REQUEST_ERRORS, Errors, failure
 from actors.engine.pace import STRETCH, Pace
+from actors.engine.patience import Patience
+from actors.engine.portion import Portion
 from actors.engine.prefix_cache import PrefixCache
 from actors.engine.reading import Reading
 from actors.engine.row import Row
+from actors.engine.turn import Turn
 from schemas.chunks import Chunk
 
-WAIT_S = 0.2
-"""Longest that those who decode may wait for a chunk of somebody else's prompt; seconds."""
-WAIT_STEPS = 1.5
-"""And no longer than so many of their own steps."""
-BURST_S = 0.15
-"""But so long while as many wait for their first token as decode: to read them in crumbs costs everybody more."""
-ALONE_S = 0.25
-"""How long a chunk may take while nobody decodes: cancels and shorter prompts wait as long."""
 OLDEST_EVERY = 4
 """Shortest first would let a long prompt starve: so often the oldest is next."""
 
@@ -40,16 +41,21 @@ class Prefill:
         most: int,
         prefixes: PrefixCache,
         forgiven: Errors = REQUEST_ERRORS,
+        stops: bool = True,
     ) -> None:
-        """`most`: tokens of a chunk; `forgiven`: errors that end those who were read alone."""
+        """`most`: tokens of a portion; `forgiven`: errors that end those who were read alone; `stops`: in their midst too."""
         self._model = model
         self._make_cache = make_cache
         self._most = most
+        self._stops = stops
         self._pace = Pace()
+        self._patience = Patience()
         self._plain = all(type(layer) is KVCache for layer in make_cache())
         self._prefixes = prefixes
         self._forgiven = forgiven
         self._readings: list[Reading] = []
+        self._portions: list[Portion] = []
+        """That are under way."""
         self._turn = 0
 
     @property
@@ -61,73 +67,113 @@ class Prefill:
         reading.begin(self._prefixes)
         self._readings.append(reading)
 
-    def budget(self, decoding: int, step_s: float) -> int:
-        """Tokens to read in one step, beside `decoding` rows whose steps take `step_s`: all that is decided by time."""
+    def turn(self, now: float, decoding: int, step_s: float) -> Turn:
+        """What may be read in one step, beside `decoding` rows whose steps take `step_s`: all that is decided by time."""
+        patience = self._patience
+        patience.begin(decoding, self.rows, step_s)
+        if self._stops:
+            return Turn(now, self._most, patience.wait_s, patience.spare_s)
         left = [reading for reading in self._readings if not reading.over]
-        depth = self._first(left, self._turn + 1).read if left else 0
-        return self._pace.tokens(self._seconds(decoding, step_s), depth)
+        first = self._first(left, self._turn + 1) if left else None
+        depth, tokens = (first.read, first.left) if first else (0, 0)
+        most_s = patience.wait_s + patience.spare_s
+        at_once = self._pace.seconds(tokens, depth) <= most_s
+        return Turn(now, self._pace.tokens(most_s if at_once else patience.wait_s, depth))
 
-    def step(self, budget: int) -> tuple[list[Joining], list[Chunk]]:
-        """So many tokens' worth of prompts: a part of one, or several."""
-        self._readings = [reading for reading in self._readings if not reading.over]
+    def step(self, turn: Turn) -> tuple[list[Joining], list[Chunk]]:
+        """So many tokens' worth of prompts, or what the time allows: a part of one, or several."""
+        self._sweep()
         ready: list[Joining] = []
         chunks: list[Chunk] = []
+        began, budget = perf_counter(), turn.budget
         while budget > 0 and self._readings:
-            chunk = min(budget, self._most)
-            group = self._next(chunk)
-            if ready:  # the time was measured out for them, who had perhaps less behind them
-                chunk = max(1, chunk * STRETCH // (STRETCH + group[0].read))
+            left_s = began + turn.wait_s + turn.spare_s - perf_counter()
+            portion = self._next(budget, left_s, turn.wait_s, beside=bool(ready))
+            deadline = inf if self._ends_within(left_s, portion) else began + turn.wait_s
+            if budget < turn.budget and perf_counter() >= deadline:
+                break
             try:
-                budget -= self._read(group, chunk)
+                if not portion.go_on(deadline):
+                    break
             except self._forgiven as error:
-                chunks += self._fail(group, error)
+                chunks += self._fail(portion, error)
                 continue
-            for reading in group:
+            self._pace.note(portion.tokens, portion.spent_s, portion.depth, portion.longest_s)
+            budget -= max(1, portion.tokens)
+            for reading in self._end(portion):
                 chunks += reading.sign_of_life()
                 if reading.left == 0:
                     ready += self._leave(reading)
                 else:
                     budget = 0  # a part of a long prompt is enough
+        self._patience.note(perf_counter() - began)
         return ready, chunks
 
-    def _seconds(self, decoding: int, step_s: float) -> float:
-        if not decoding:
-            return ALONE_S
-        wait_s = min(WAIT_S, WAIT_STEPS * step_s)
-        return max(BURST_S, wait_s) if self.rows >= max(2, decoding) else wait_s
+    def _sweep(self) -> None:
+        """Nobody waits for some of them any more."""
+        for portion in [portion for portion in self._portions if portion.over]:
+            portion.drop()
+            self._portions.remove(portion)
+        self._readings = [reading for reading in self._readings if not reading.over]
 
     def _first(self, readings: list[Reading], turn: int) -> Reading:
         """The shortest, or the oldest in its turn."""
         return readings[0] if turn % OLDEST_EVERY == 0 else min(readings, key=lambda reading: reading.left)
 
-    def _next(self, budget: int) -> list[Reading]:
-        """One, or short ones side by side that nobody has begun."""
+    def _next(self, budget: int, left_s: float, wait_s: float, beside: bool) -> Portion:
+        """One that is under way, or a new one: of one prompt, or short ones side by side that nobody has begun."""
         self._turn += 1
         first = self._first(self._readings, self._turn)
+        if first.under_way:
+            return next(portion for portion in self._portions if first in portion.readings)
         if first.untouched:  # others may have read the same meanwhile
             first.begin(self._prefixes)
+        together = budget if left_s == inf else min(budget, self._pace.tokens(left_s))
+        group = [first, *self._alike(first, together)]
+        if not self._seconds(group) <= left_s:
+            budget = self._pace.chunk(wait_s, budget)
+        if (
+            beside and not self._stops
+        ):  # the time was measured out for others, who had perhaps less behind them
+            budget = max(1, budget * STRETCH // (STRETCH + first.read))
+        return self._begin(group, budget)
+
+    def _alike(self, first: Reading, budget: int) -> list[Reading]:
+        """Others that may be read beside it."""
         if not (self._plain and first.untouched and 0 < first.left <= budget // 2):
-            return [first]
+            return []
         alike = [
             reading
             for reading in self._readings
             if reading is not first and reading.untouched and 0.8 <= reading.left / first.left <= 1.25
         ]
         longest = max(reading.left for reading in (first, *alike))
-        return [first, *alike[: budget // longest - 1]]
+        return alike[: budget // longest - 1]
 
-    def _read(self, group: list[Reading], budget: int) -> int:
-        """Tokens that were read."""
+    def _begin(self, group: list[Reading], budget: int) -> Portion:
         tokens = min(budget, sum(reading.left for reading in group))
-        if tokens:
-            depth, began = group[0].read, perf_counter()
-            with quick_attention():
-                if len(group) == 1:
-                    group[0].go_on(self._model, tokens)
-                else:
-                    self._read_together(group)
-            self._pace.note(tokens, perf_counter() - began, depth)
-        return max(tokens, 1)
+        whole = partial(self._read_together, group)
+        portion = Portion(
+            group, tokens, whole if len(group) > 1 else partial(group[0].go_on, self._model, tokens)
+        )
+        self._portions.append(portion)
+        for reading in group:
+            reading.under_way = True
+        return portion
+
+    def _end(self, portion: Portion) -> list[Reading]:
+        """Those who still wait for it."""
+        self._portions.remove(portion)
+        for reading in portion.readings:
+            reading.under_way = False
+        return [reading for reading in portion.readings if not reading.over]
+
+    def _seconds(self, readings: Sequence[Reading]) -> float:
+        """To read all that is left of them."""
+        return self._pace.seconds(sum(reading.left for reading in readings), readings[0].read)
+
+    def _ends_within(self, seconds: float, portion: Portion) -> bool:
+        return self._seconds(portion.readings) - portion.spent_s <= seconds
 
     def _read_together(self, group: list[Reading]) -> None:
         """Whole prompts from their start: what pads the shorter ones comes after them, where nothing looks at it."""
@@ -142,12 +188,13 @@ class Prefill:
                 own.offset = reading.left
             reading.note(reading.left)
 
-    def _fail(self, group: list[Reading], error: BaseException) -> list[Chunk]:
-        if len(group) > 1:  # it may have been one of them, or all together
+    def _fail(self, portion: Portion, error: BaseException) -> list[Chunk]:
+        group = self._end(portion)
+        if len(portion.readings) > 1:  # it may have been one of them, or all together
             for reading in group:
                 reading.alone = True
             return []
-        self._readings.remove(group[0])
+        self._readings.remove(portion.readings[0])
         return [chunk for reading in group for chunk in reading.rows[0].answer.fail(*failure(error))]
 
     def _leave(self, reading: Reading) -> list[Joining]:
@@ -161,4 +208,6 @@ class Prefill:
         return ready
 
     def clear(self) -> None:
-        self._readings = []
+        for portion in self._portions:
+            portion.drop()
+        self._portions, self._readings = [], []

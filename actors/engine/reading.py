@@ -27,10 +27,12 @@ class Reading:
         self._at_once = True
         self.alone = False
         """To be read without others: beside them something failed."""
+        self.under_way = False
+        """Some of its tokens are in the model."""
 
     @property
     def untouched(self) -> bool:
-        return self.read == 0 and not self.alone
+        return self.read == 0 and not (self.alone or self.under_way)
 
     @property
     def left(self) -> int:
@@ -49,6 +51,8 @@ class Reading:
         return [Prefilled(task.request, task.attempt, self.read, len(last))]
 
     def go_on(self, model: Any, tokens: int) -> None:
+        if not tokens:
+            return
         begin = self.read
         for layer in self.cache:
             if type(layer) is KVCache:  # grows once, not by copying all every 256 tokens

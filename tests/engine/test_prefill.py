@@ -26,7 +26,7 @@ def test_who_decodes_gets_a_token_between_any_two_chunks(roomy_engine: Engine) -
     roomy_engine.cancel(a_task(request="running").request, 0)
     finish(roomy_engine)
     assert sum(isinstance(chunk, Prefilled) for step in steps for chunk in step) >= 8
-    assert all(len(tokens(step, "running")) == 1 for step in steps)
+    assert all(len(tokens(step, "running")) == 1 for step in steps[:-1])  # then they take turns
 
 
 def test_a_short_prompt_passes_a_long_one(roomy_engine: Engine) -> None:
