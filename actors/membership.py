@@ -64,10 +64,10 @@ class Membership(Actor):
 
     @forever
     async def stay(self) -> None:
-        """Rejoin when the leader took this node for lost though it lives."""
+        """Rejoin when the leader took this node for lost, or forgot it, though it lives."""
         async for state in self.bus.view.states():
             known = state.nodes.get(self._holder.node)
-            if known is not None and known.incarnation == self._holder.incarnation and not known.alive:
+            if known is None or (known.incarnation == self._holder.incarnation and not known.alive):
                 await self._join()
 
     async def _require_alone(self) -> None:

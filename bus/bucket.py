@@ -1,7 +1,7 @@
 """A key-value bucket whose values are JSON Structs; keys are names, encoded so that any name is a key."""
 
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import cast
 
 import msgspec
@@ -65,6 +65,18 @@ class Bucket:
     async def delete(self, key: str, revision: int | None = None) -> int:
         """Delete a key, leaving a marker that watchers see; `revision` as with `put`."""
         return await self._publish(key, b"", {OPERATION: "DEL"}, revision)
+
+    async def drop_marker(self, key: str, revision: int) -> int:
+        """Remove the marker that `delete` has left, unless somebody has written since; returns the key's revision now.
+
+        One that cannot be removed does no harm.
+        """
+        with suppress(NatsTimeout, ConnectionClosedError, NoStreamResponseError, APIError):
+            await self._connection.jetstream.purge_stream(
+                self._stream, seq=revision + 1, subject=self._prefix + key
+            )
+            return 0
+        return revision
 
     async def _publish(self, key: str, payload: bytes, headers: dict[str, str], revision: int | None) -> int:
         if revision is not None:

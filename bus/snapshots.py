@@ -46,17 +46,22 @@ class Snapshots:
         state = restore(entries)
         known = {HEAD, *(key_of(change) for change in state.entities())}
         for entry in entries:
-            if entry.value is not None and entry.key not in known and entry.key.partition(".")[0] in TYPES:
-                self._revisions[entry.key] = await self._state.delete(
-                    entry.key, entry.revision
-                )  # nobody can read it
+            if entry.value is None:
+                self._revisions[entry.key] = await self._state.drop_marker(entry.key, entry.revision)
+            elif entry.key not in known and entry.key.partition(".")[0] in TYPES:  # nobody can read it
+                await self._delete(entry.key, entry.revision)
         return state
+
+    async def _delete(self, key: str, revision: int) -> None:
+        """Without a trace: there will be other instances, and markers of each of them would be read by all who join."""
+        marker = await self._state.delete(key, revision)
+        self._revisions[key] = await self._state.drop_marker(key, marker)
 
     async def _put(self, change: Change) -> None:
         key = key_of(change)
         revision = self._revisions.get(key, 0)
         if change.value is None:
-            self._revisions[key] = await self._state.delete(key, revision)
+            await self._delete(key, revision)
         else:
             self._revisions[key] = await self._state.put(key, change.value, revision)
         if change.kind == "model":

@@ -1,6 +1,7 @@
 """The cluster's state as this process knows it: the snapshot in the bucket, then the log."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
@@ -40,7 +41,17 @@ class View:
         self._log = log
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._heard = (0.0, 0.0)
         self.state = State()
+
+    @property
+    def bus_time(self) -> float:
+        """What the bus's clock shows, or a little less: the time of the last event, and what has passed here since.
+
+        Unix time in seconds; 0 when no event was followed yet.
+        """
+        stored, heard = self._heard
+        return stored + time.monotonic() - heard if stored else 0.0
 
     async def start(self) -> None:
         """Know the present state, then keep up with it."""
@@ -87,6 +98,7 @@ class View:
     async def _follow(self) -> None:
         async with aclosing(self._log.follow(after=self.state.seq)) as events:
             async for recorded in events:
+                self._heard = (recorded.time, time.monotonic())
                 self._become(apply(self.state, recorded))
 
     def _become(self, state: State) -> None:

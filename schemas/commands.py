@@ -40,6 +40,12 @@ class DrainNode(Struct, frozen=True, kw_only=True, tag=True):
     undo: bool = False
 
 
+class ForgetNode(Struct, frozen=True, kw_only=True, tag=True):
+    """To the master: this node will not come back; refused while it lives."""
+
+    node: NodeId
+
+
 class PreviewModel(Struct, frozen=True, kw_only=True, tag=True):
     """To the master: how could one more copy of this model be placed now? Nothing is decided."""
 
@@ -104,7 +110,7 @@ class FilesFound(Struct, frozen=True, kw_only=True, tag=True):
 
 
 FilesCommand = FindFiles | PullModel | RemoveModel
-MasterCommand = LoadModel | UnloadModel | RestartInstance | DrainNode | DemandModel
+MasterCommand = LoadModel | UnloadModel | RestartInstance | DrainNode | ForgetNode | DemandModel
 MasterMessage = MasterCommand | PreviewModel
 NodeCommand = StopNode
 

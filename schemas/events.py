@@ -190,6 +190,25 @@ class NodeDrained(Decided, frozen=True, kw_only=True, tag=True):
         return self.node
 
 
+class Forgotten(Decided, frozen=True, kw_only=True, tag=True):
+    """What was known of something is of no use any more: a node that is gone for long, a model that nobody wishes for.
+
+    It counts only for what was known then (`as_of`, the entity's `seq`): who says something new is not forgotten.
+    """
+
+    kind: EntityKind
+    id: str
+    as_of: int
+
+    @property
+    def entity(self) -> EntityKind:  # type: ignore[override]  # the one event that is about any kind
+        return self.kind
+
+    @property
+    def entity_id(self) -> str:
+        return self.id
+
+
 class NodeJoined(Seen, frozen=True, kw_only=True, tag=True):
     """A node is there; `incarnation` names this life of its process."""
 
@@ -318,6 +337,7 @@ KnownEvent = (
     | InstanceDeleted
     | NodeLost
     | NodeDrained
+    | Forgotten
     | NodeJoined
     | NodeLeft
     | RunnerReported

@@ -11,6 +11,7 @@ from schemas.events import (
     DownloadReported,
     DownloadStatus,
     EntityKind,
+    Forgotten,
     InstanceDeleted,
     InstancePlaced,
     InstanceRetired,
@@ -281,6 +282,8 @@ def _decided(before: Entity | None, recorded: Recorded) -> Entity | None:
             return _retired(before, event, seq)
         case ModelRemoved() | InstanceDeleted():
             return None
+        case Forgotten():
+            return None if before is not None and before.seq == event.as_of else before
         case _:
             return before
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from actors.cli import chat, doctor, down, drain, events, load, models, nodes, preview, pull, rm, status, up
+from actors.cli import chat, doctor, down, drain, events, forget, load, models, nodes, preview, pull, rm, status, up
 from actors.version import VERSION
 
 app = typer.Typer(
@@ -39,6 +39,7 @@ RUN, LOOK, USE = "Run", "Look", "Use"
 app.command("up", rich_help_panel=RUN)(up.up)
 app.command("down", rich_help_panel=RUN)(down.down)
 app.command("drain", rich_help_panel=RUN)(drain.drain)
+app.command("forget", rich_help_panel=RUN)(forget.forget)
 app.command("doctor", rich_help_panel=RUN)(doctor.doctor)
 app.command("chat", rich_help_panel=USE)(chat.chat)
 app.command("load", rich_help_panel=USE)(load.load)

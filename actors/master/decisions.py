@@ -5,6 +5,7 @@ from typing import TypeVar, cast
 
 from actors.master.copies import is_alive, scale
 from actors.master.demand import demand, rest
+from actors.master.leftovers import forget_node
 from actors.master.placement import NoPlace, Placement, fits, place
 from actors.master.ripe import Ripe
 from actors.master.rollover import is_older
@@ -12,6 +13,7 @@ from actors.master.wishes import contradiction
 from schemas.commands import (
     DemandModel,
     DrainNode,
+    ForgetNode,
     LoadModel,
     MasterCommand,
     RestartInstance,
@@ -58,6 +60,12 @@ def decide(state: State, command: MasterCommand, ripe: Ripe = NOTHING) -> list[D
                 return _unknown("node", command.node, state.nodes)
             wished = not command.undo
             return [NodeDrained(node=node.id, draining=wished)] if node.draining != wished else []
+        case ForgetNode():
+            gone = state.nodes.get(command.node)
+            if gone is None:
+                return _unknown("node", command.node, state.nodes)
+            forgotten = forget_node(gone, state)
+            return forgotten if isinstance(forgotten, Refused) else list(forgotten)
         case RestartInstance():
             instance = state.instances.get(command.instance)
             if instance is None:

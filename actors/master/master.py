@@ -1,7 +1,7 @@
 """Turns commands and facts into fenced decisions, keeps the KV state, heals the cluster."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing, suppress
 
 import msgspec
@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from actors.actor import Actor, forever, handles
 from actors.master.decisions import decide, heal, unknown_model
+from actors.master.leftovers import Leftovers
 from actors.master.placement import preview
 from actors.master.ripe import Ripe
 from actors.master.senses import Senses
@@ -19,6 +20,7 @@ from schemas.commands import (
     DemandModel,
     Done,
     DrainNode,
+    ForgetNode,
     LoadModel,
     MasterCommand,
     MasterMessage,
@@ -36,11 +38,17 @@ from schemas.unreadable import UNREADABLE
 
 CONFIRM_S = 0.3
 """How long a node may be without a lease before it is lost: log and leases are two streams."""
+TIDY_S = 60.0
+"""How often it is looked at what may be forgotten; what is waited for takes an hour or days."""
 _pulse = msgspec.json.Decoder(Pulse).decode
 
 
 class Heal(Struct, frozen=True):
     """To itself: something may have changed."""
+
+
+class Tidy(Struct, frozen=True):
+    """To itself: time has passed."""
 
 
 class Master(Actor):
@@ -50,7 +58,7 @@ class Master(Actor):
     """
 
     messages = MasterMessage
-    own_messages = Heal
+    own_messages = Heal | Tidy
 
     def __init__(self, bus: Bus, lease: Lease) -> None:
         super().__init__(bus, inbox=bus.subjects.master)
@@ -61,6 +69,7 @@ class Master(Actor):
         self._senses = Senses()
         self._next_look: asyncio.TimerHandle | None = None
         self._looks = False
+        self._leftovers = Leftovers()
 
     async def setup(self) -> None:
         """Ascend: the first act of a leader is to say so in the log, after all that was decided before."""
@@ -93,6 +102,10 @@ class Master(Actor):
     async def drain_node(self, order: DrainNode) -> Struct:
         return await self._carry_out(order)
 
+    @handles(ForgetNode)
+    async def forget_node(self, order: ForgetNode) -> Struct:
+        return await self._carry_out(order)
+
     @handles(DemandModel)
     async def demand_model(self, order: DemandModel) -> Struct:
         self._senses.activity.use(order.model)
@@ -111,6 +124,17 @@ class Master(Actor):
         self._looks = False
         while self._leases is not None and (events := heal(self.bus.view.state, self._ripe())):
             await self._decide(events)
+
+    @handles(Tidy)
+    async def tidy(self, _: Tidy) -> None:
+        """Forget what nobody needs any more."""
+        await self._decide(self._leftovers.ripe(self.bus.view.state, self.bus.view.bus_time))
+
+    @forever
+    async def remember_to_tidy(self) -> None:
+        while True:
+            self.tell(Tidy())
+            await asyncio.sleep(TIDY_S)
 
     @forever
     async def watch_state(self) -> None:
@@ -152,7 +176,7 @@ class Master(Actor):
         self._look()
         return Done(seq=self._last)
 
-    async def _decide(self, events: list[Decided]) -> None:
+    async def _decide(self, events: Sequence[Decided]) -> None:
         for event in events:
             await self._append(event, self._term)
         await self.bus.view.until(lambda state: state.seq >= self._last)

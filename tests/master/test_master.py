@@ -13,7 +13,7 @@ from bus.bus import Bus
 from bus.commands import command
 from bus.lease import LEADER, Holder
 from bus.view import restore
-from schemas.commands import Done, LoadModel, RestartInstance, UnloadModel
+from schemas.commands import Done, ForgetNode, LoadModel, RestartInstance, UnloadModel
 from schemas.events import LeaderElected, NodeLeft, RunnerReported
 from schemas.ids import ModelId, NodeId
 from schemas.instance import Instance
@@ -192,6 +192,28 @@ async def test_the_bucket_is_the_fold_of_the_log(leader: Bus) -> None:
     async with asyncio.timeout(5):
         while await kept() != wanted:
             await leader.view.start()
+
+
+async def test_a_node_is_forgotten_with_its_keys_and_no_trace_of_them_stays(leader: Bus) -> None:
+    """Markers of what was deleted would be read by all who join, for ever."""
+    refused = await command(leader, ForgetNode(node=NodeId("w1")))
+    assert isinstance(refused, Refused) and "alive" in refused.reason
+    await leader.log.record(NodeLeft(node=NodeId("w1"), incarnation="one"))
+    await leader.view.until(lambda state: not state.nodes[NodeId("w1")].alive)
+    assert isinstance(await command(leader, ForgetNode(node=NodeId("w1"))), Done)
+    assert NodeId("w1") not in leader.view.state.nodes
+
+    async def keys() -> set[str]:
+        return {entry.key for entry in await Bucket(leader.connection, "troupe_state").entries()}
+
+    async with asyncio.timeout(5):
+        while await keys() != {"head", "leader.leader"}:
+            await asyncio.sleep(0.02)
+    await leader.log.record(joined("w1", "two"))
+    async with asyncio.timeout(5):
+        while "node.w1" not in await keys():
+            await asyncio.sleep(0.02)
+    assert restore(await Bucket(leader.connection, "troupe_state").entries()).nodes == leader.view.state.nodes
 
 
 async def test_who_leads_again_knows_what_others_have_written_since(connect_bus: ConnectBus) -> None:

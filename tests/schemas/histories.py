@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from schemas.events import (
     DownloadReported,
     Event,
+    Forgotten,
     InstanceDeleted,
     InstancePlaced,
     InstanceRetried,
@@ -53,6 +54,8 @@ events: st.SearchStrategy[Event] = st.one_of(
     st.builds(InstanceDeleted, instance=instances, why=words),
     st.builds(NodeLost, node=nodes, incarnation=incarnations, why=words),
     st.builds(NodeDrained, node=nodes, draining=st.booleans()),
+    st.builds(Forgotten, kind=st.just("node"), id=nodes, as_of=st.integers(1, 30)),
+    st.builds(Forgotten, kind=st.just("card"), id=models, as_of=st.integers(1, 30)),
     st.builds(NodeLeft, node=nodes, incarnation=incarnations),
     st.builds(
         NodeJoined,

@@ -34,6 +34,7 @@ from schemas.commands import (
     FilesCommand,
     FilesFound,
     FindFiles,
+    ForgetNode,
     LinkAnswer,
     LinkLost,
     LinkOpen,
@@ -53,6 +54,7 @@ from schemas.commands import (
 )
 from schemas.events import (
     DownloadReported,
+    Forgotten,
     InstanceDeleted,
     InstancePlaced,
     InstanceRetired,
@@ -112,6 +114,7 @@ JSON: list[tuple[object, object]] = [
     (KnownEvent, InstanceDeleted(instance=INSTANCE, why="the model was unloaded")),
     (KnownEvent, NodeLost(node=NODE, incarnation="x", why="its lease ran out")),
     (KnownEvent, NodeDrained(node=NODE)),
+    (KnownEvent, Forgotten(kind="card", id=MODEL, as_of=7)),
     (KnownEvent, NodeLeft(node=NODE, incarnation="x")),
     (KnownEvent, joined("n1")),
     (
@@ -126,6 +129,7 @@ JSON: list[tuple[object, object]] = [
     (MasterCommand, RestartInstance(instance=INSTANCE)),
     (MasterCommand, DemandModel(model=MODEL)),
     (MasterCommand, DrainNode(node=NODE)),
+    (MasterCommand, ForgetNode(node=NODE)),
     (MasterMessage, PreviewModel(model=MODEL)),
     (NodeCommand, StopNode(node=NodeId("n1"))),
     (LinkOrder, OpenLink(by=NodeId("n1"))),
