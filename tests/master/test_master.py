@@ -203,17 +203,15 @@ async def test_a_node_is_forgotten_with_its_keys_and_no_trace_of_them_stays(lead
     assert isinstance(await command(leader, ForgetNode(node=NodeId("w1"))), Done)
     assert NodeId("w1") not in leader.view.state.nodes
 
-    async def keys() -> set[str]:
-        return {entry.key for entry in await Bucket(leader.connection, "troupe_state").entries()}
-
-    async with asyncio.timeout(5):
-        while await keys() != {"head", "leader.leader"}:
-            await asyncio.sleep(0.02)
-    await leader.log.record(joined("w1", "two"))
-    async with asyncio.timeout(5):
-        while "node.w1" not in await keys():
-            await asyncio.sleep(0.02)
-    assert restore(await Bucket(leader.connection, "troupe_state").entries()).nodes == leader.view.state.nodes
+    async with asyncio.timeout(10):
+        await until_written(leader)
+    bucket = Bucket(leader.connection, "troupe_state")
+    assert {entry.key for entry in await bucket.entries()} == {"head", "leader.leader"}
+    seq = await leader.log.record(joined("w1", "two"))
+    await leader.view.until(lambda state: state.seq >= seq)
+    async with asyncio.timeout(10):
+        await until_written(leader)
+    assert NodeId("w1") in restore(await bucket.entries()).nodes
 
 
 async def test_who_leads_again_knows_what_others_have_written_since(connect_bus: ConnectBus) -> None:
