@@ -52,6 +52,7 @@ class Bus:
     ) -> None:
         names = Streams(cluster)
         self.connection = connection
+        connection.settled = True
         self._limits = limits
         self.cluster = cluster
         self.node = node
@@ -221,6 +222,7 @@ async def _until_made(
         reraise=True,
     ):
         with attempt:
+            connection.require_permitted()
             limits = await limits_of(connection, cluster) if joins else limits
             await make_streams(connection.jetstream, cluster, limits)
     return limits

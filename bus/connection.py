@@ -38,8 +38,8 @@ OLDEST_SERVER = (2, 12)
 MAX_PENDING_BYTES = 32 * 1024 * 1024
 """What may wait to be sent, while the bus is away too; bytes."""
 CLOSE_S = 0.5
-_DENIED = re.compile(r'Permissions Violation for (Publish|Subscription) to "([^"]+)"', re.IGNORECASE)
-MOST_DENIALS = 100
+_DENIED = re.compile(r'Permissions Violation for (Publish|Subscription) to "([^"]+)"')
+PERMISSIONS, MOST_DENIALS = "permissions violation", 100
 NO_QUORUM = (10008, 10009)
 """JetStream's words for: the other servers are not there."""
 PING_S = 2
@@ -63,6 +63,15 @@ class CancellableClient(Client):
         if writer is not None:
             writer.transport.abort()
         await super()._attempt_reconnect()  # pyright: ignore[reportUnknownMemberType]  # untyped in nats-py
+
+    complaint = ""
+    """The server's last one, in its own words."""
+
+    async def _process_err(self, err_msg: str) -> None:
+        """nats-py makes it lower case before it hands it on; subjects are not."""
+        said, _, _ = bytes(self._ps.buf).partition(b"\r\n")
+        self.complaint = said.decode(errors="replace")
+        await super()._process_err(err_msg)  # pyright: ignore[reportUnknownMemberType]  # untyped in nats-py
 
     def sign_as(self, nkey: str) -> None:
         """Under which key the server knows us, where no JWT says it; nats-py takes it with its own signing alone."""
@@ -95,6 +104,8 @@ class Connection:
         self._denials: dict[str, str] = {}
         """What the server did not permit, by its subject, as a sentence."""
         self._denied = asyncio.Event()
+        self.settled = False
+        """Whether it is in use: until then one thing that is not permitted ends it."""
 
     @classmethod
     async def open(cls, url: str, name: str, deadline_s: float = 10.0) -> "Connection":
@@ -332,7 +343,7 @@ class Connection:
         """While it connects for the first time: ends that where trying again cannot help."""
         if not self.lives and (refusal := _refusal(failure, public(self.url))):
             raise UnusableServer(refusal) from failure
-        if denied := _DENIED.search(str(failure)):
+        if PERMISSIONS in str(failure) and (denied := _DENIED.search(self.client.complaint)):
             self._deny(denied[1].lower(), denied[2])
         elif self._up.is_set():
             log.warning("bus.error", connection=self.name, reason=_said(failure))
@@ -348,6 +359,8 @@ class Connection:
         )
         log.error("bus.denied", connection=self.name, permission=what, subject=subject)
         self._denied.set()
+        if not self.settled:
+            self.client.give_up_requests()
 
     async def _on_lost(self) -> None:
         if self._up.is_set():
