@@ -33,6 +33,7 @@ class Delivery:
         self.need = wanted.need
         self.lives = wanted.lives
         self._verify = wanted.verify
+        self._earlier = wanted.earlier
         self._task: asyncio.Task[None] | None = None
         self._record = DownloadRecord(bus, model, wanted.source, wanted.need, pulled=is_pulled(wanted.lives))
         self._perseverance = Perseverance(pace, self._record.progress, self._explain)
@@ -79,12 +80,14 @@ class Delivery:
 
     async def _read(self, folder: Path) -> None:
         """Tell what the model is before its weights come: it may be too large for this node, or be split."""
-        if self.bus.view.state.card(self.model, self.source) is None:
+        if not self._earlier and self.bus.view.state.card(self.model, self.source) is None:
             await self._publish(await in_thread(describe, self.model, folder))
             await asyncio.sleep(self.pace.reconsider_s)  # cut short when something else is wanted here now
 
     async def _publish(self, described: Described) -> None:
         """The artifact first, so that whoever reads the card finds what it names."""
+        if self._earlier:
+            return
         card, artifact = described.card, described.artifact
         if not await self.bus.artifacts.has(artifact.name):
             await self.bus.artifacts.put(artifact.name, artifact.data)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from msgspec import Struct
 
 from actors.downloader.sources.source import Need
+from schemas.files import earlier_id
 from schemas.ids import InstanceId, ModelId, NodeId
 from schemas.instance import Instance
 from schemas.state import State
@@ -28,6 +29,8 @@ class Wanted(Struct, frozen=True):
     need: Need = None
     verify: bool = False
     """Read every byte that is here already."""
+    earlier: bool = False
+    """Of a version that others take the place of: what its files say is known."""
 
 
 class Part(Struct, frozen=True):
@@ -40,12 +43,18 @@ class Part(Struct, frozen=True):
 
 
 def wanted(state: State, node: NodeId) -> dict[ModelId, Wanted]:
-    """One source a model: while a model changes its source, the one that is desired now."""
+    """By the names under which files are known: while a model changes its source, the desired one has the model's."""
     parts: defaultdict[ModelId, list[Part]] = defaultdict(list)
     for instance in state.instances.values():
         for part in parts_of(instance, node):
             parts[part.model].append(part)
-    return {model: _of_one_source(state, model, each) for model, each in parts.items()}
+    found: dict[ModelId, Wanted] = {}
+    for model, each in parts.items():
+        own = _own_source(state, model, each)
+        for source in {part.source for part in each}:
+            name = model if source == own else earlier_id(model, source)
+            found[name] = _of_source(source, each, earlier=source != own)
+    return found
 
 
 def parts_of(instance: Instance, node: NodeId) -> Iterator[Part]:
@@ -58,15 +67,18 @@ def parts_of(instance: Instance, node: NodeId) -> Iterator[Part]:
                 yield Part(spec.draft_id, spec.draft, None, instance)
 
 
-def _of_one_source(state: State, model: ModelId, parts: list[Part]) -> Wanted:
+def _own_source(state: State, model: ModelId, parts: list[Part]) -> str:
+    """What is desired now, if it is placed here; else what was placed last."""
     desired = state.models.get(model)
-    latest = max(parts, key=lambda part: part.instance.seq).source
-    source = latest
     if desired is not None and desired.spec.source in {part.source for part in parts}:
-        source = desired.spec.source
+        return desired.spec.source
+    return max(parts, key=lambda part: part.instance.seq).source
+
+
+def _of_source(source: str, parts: list[Part], *, earlier: bool) -> Wanted:
     chosen = [part for part in parts if part.source == source]
     lives = frozenset((part.instance.id, part.instance.attempt) for part in chosen)
-    return Wanted(source, lives, together([part.layers for part in chosen]))
+    return Wanted(source, lives, together([part.layers for part in chosen]), earlier=earlier)
 
 
 def together(runs: list[tuple[int, int] | None]) -> Need:

@@ -13,6 +13,7 @@ from actors.worker.runner_watch import RunnerWatch
 from actors.worker.watchdog import Patience
 from bus.bus import Bus
 from schemas.events import RunnerReported
+from schemas.files import files_of
 from schemas.ids import NodeId
 from schemas.instance import Instance, Shard
 from schemas.state import Download, State
@@ -65,7 +66,7 @@ class Carrying:
         if self._instance.spec.draft:
             draft = await draft_files(self._bus, self._instance, self._shard.node)
             if draft.status == "failed":
-                await self._report(Ending(draft.reason, False, ""))
+                await self._report(Ending(f"its draft cannot be had: {draft.reason}", False, ""))
                 return
             draft_path = draft.path
         await self._report(await self._live(download.path, draft_path))
@@ -84,22 +85,23 @@ class Carrying:
             return found.status == "failed" and not found.retryable and found.seq > since
 
         def has(shard: Shard, state: State) -> bool:
-            found = state.download(shard.node, spec.id)
+            found = files_of(state, shard.node, spec.id, spec.source)
             return (
                 found is not None
-                and found.source == spec.source
                 and found.status == "complete"
                 and found.covers(shard.layers)
             )
 
         def known(state: State) -> bool:
-            mine = state.download(self._shard.node, spec.id)
-            if mine is not None and mine.source == spec.source and failed(mine):
+            mine = files_of(state, self._shard.node, spec.id, spec.source)
+            if mine is not None and failed(mine):
                 return True
             return all(has(shard, state) for shard in self._instance.shards)
 
         state = await self._bus.view.until(known, timeout_s=None)
-        return state.downloads[f"{self._shard.node}/{spec.id}"]
+        found = files_of(state, self._shard.node, spec.id, spec.source)
+        assert found is not None, "that was waited for"
+        return found
 
     async def _live(self, path: str, draft_path: str) -> Ending:
         job = self._job(self._instance, self._shard, path)

@@ -1,6 +1,7 @@
 """The files of an instance's draft on this node."""
 
 from bus.bus import Bus
+from schemas.files import files_of
 from schemas.ids import NodeId
 from schemas.instance import Instance
 from schemas.state import Download, State
@@ -11,11 +12,13 @@ async def draft_files(bus: Bus, instance: Instance, node: NodeId) -> Download:
     spec = instance.spec
 
     def known(state: State) -> bool:
-        found = state.download(node, spec.draft_id)
-        if found is None or found.source != spec.draft:
+        found = files_of(state, node, spec.draft_id, spec.draft)
+        if found is None:
             return False
         failed = found.status == "failed" and not found.retryable and found.seq > instance.seq
         return failed or (found.status == "complete" and found.covers(None))
 
     state = await bus.view.until(known, timeout_s=None)
-    return state.downloads[f"{node}/{spec.draft_id}"]
+    found = files_of(state, node, spec.draft_id, spec.draft)
+    assert found is not None, "that was waited for"
+    return found

@@ -1,6 +1,7 @@
 """Which models a node needs, as a pure function of the state."""
 
 from actors.downloader.wanted import Life, Wanted, covers, together, wanted
+from schemas.files import earlier_id
 from schemas.ids import InstanceId, ModelId, NodeId
 from schemas.instance import Instance, Shard
 from schemas.model import ModelSpec
@@ -40,9 +41,12 @@ def test_all_lives_of_a_model_are_served_at_once() -> None:
     assert wanted(both, HERE) == {ME: Wanted("/a", lives(i1=1, i2=4))}
 
 
-def test_the_source_that_is_desired_now_counts() -> None:
+def test_the_source_that_is_desired_now_has_the_models_name_and_the_earlier_one_its_own() -> None:
     both = (instance("old", 9, "/a"), instance("new", 3, "/b"))
-    assert wanted(state(*both, desired="/b"), HERE) == {ME: Wanted("/b", lives(new=1))}
+    assert wanted(state(*both, desired="/b"), HERE) == {
+        ME: Wanted("/b", lives(new=1)),
+        earlier_id(ME, "/a"): Wanted("/a", lives(old=1), earlier=True),
+    }
 
 
 def test_else_the_source_of_the_latest_instance_counts() -> None:
