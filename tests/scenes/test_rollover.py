@@ -1,12 +1,15 @@
 """A model is changed while it serves: nobody is refused, and each answer is of one version from its first word on."""
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import openai
 import pytest
+from msgspec.structs import replace
 
 from bus.bus import Bus
 from bus.commands import command
@@ -21,6 +24,10 @@ from tests.nodes import NodeProcess, StartNode, watching
 
 MODEL = ModelId("m")
 TOKENS = 60
+LONG = 1500
+SLOTS = 4096
+CACHE_BYTES = 2 * 2 * 2 * 16 * 4
+"""Keys and values of one token: two layers, two heads each of 16 float32 numbers."""
 ASKING = 3
 
 
@@ -96,7 +103,7 @@ async def test_a_new_version_takes_over_and_no_request_is_refused(
     async with watching(node) as bus, client_of(node) as client:
         said = await reference(bus, client, older)
         begun = asyncio.Event()
-        long = asyncio.create_task(answer(client, 1500, begun))
+        long = asyncio.create_task(answer(client, LONG, begun))
         await begun.wait()
         async with crowd(client) as answers:
             await load(bus, newer)
@@ -130,10 +137,48 @@ async def test_what_cannot_be_loaded_leaves_the_older_version_serving(
             lambda state: any(one.status == "failed" for one in state.instances_of(MODEL)), timeout_s=60
         )
         assert await answer(client) == said
+        whole = await answer(client, LONG)
+        begun = asyncio.Event()
+        long = asyncio.create_task(answer(client, LONG, begun))
+        await begun.wait()
+        [runner] = node.runner_pids()
+        os.kill(runner, signal.SIGKILL)
+        assert await long == whole, "the next life of the same version goes on"
         await load(bus, older)
         await until_rolled(bus, older)
         assert await answer(client) == said
         assert not [each async for each in bus.log.past() if isinstance(each.event, InstanceRetired)]
+
+
+@pytest.mark.slow
+async def test_where_both_do_not_fit_requests_wait_and_none_is_refused(
+    start_node: StartNode, tmp_path: Path
+) -> None:
+    node = await start_node("n", "--model", "none")
+    async with watching(node) as bus, client_of(node) as client:
+        context = three_fifths_of(bus.view.state)
+        older, newer = (
+            replace(
+                spec_of(make_random_llama(tmp_path / name, seed=at, context=context)),
+                slots=SLOTS,
+                context=context,
+            )
+            for at, name in enumerate("ab")
+        )
+        said = await reference(bus, client, older)
+        async with crowd(client) as answers:
+            await load(bus, newer)
+            await until_rolled(bus, newer)
+        says = await answer(client)
+        assert set(answers) <= {said, says} and says != said
+        retired = [each.event async for each in bus.log.past() if isinstance(each.event, InstanceRetired)]
+        assert ["both do not fit" in each.why for each in retired] == [True]
+
+
+def three_fifths_of(state: State) -> int:
+    """A context with which a tiny model takes three fifths of what models may fill on the node."""
+    [node] = state.nodes.values()
+    return int(node.profile.memory_bytes * 0.8 * 0.6 / SLOTS / CACHE_BYTES)
 
 
 @pytest.mark.slow
