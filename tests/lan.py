@@ -1,18 +1,24 @@
 """Machines of their own: network namespaces on one bridge, each with an address, a link that can be cut or starved."""
 
 import os
+import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from secrets import randbelow, token_hex
 
 import pytest
+
+HERE = Path(__file__).parent.parent
 
 
 class Machine:
     """A namespace with one address; `within` runs a command in it."""
 
     def __init__(self, lan: str, number: int, address: str) -> None:
+        self.lan = lan
         self.name = f"{lan}m{number}"
         self.port = f"{lan}p{number}"
         """Its end of the cable, at the bridge."""
@@ -27,6 +33,39 @@ class Machine:
 
     def mend(self) -> None:
         ip("link", "set", self.port, "up")
+
+    def sever(self, other: "Machine") -> None:
+        """What these two send to each other is lost without a word; all others reach both."""
+        for one, far in ((self, other), (other, self)):
+            nobody = ("lladdr", "02:00:00:00:00:01", "dev", "eth0", "nud", "permanent")
+            ip("-n", one.name, "neigh", "replace", far.address, *nobody)
+
+    def join(self, other: "Machine") -> None:
+        """Mend what `sever` did."""
+        for one, far in ((self, other), (other, self)):
+            ip("-n", one.name, "neigh", "del", far.address, "dev", "eth0")
+
+    def crash(self) -> None:
+        """kill -9 of all that runs there."""
+        found = subprocess.run(("ip", "netns", "pids", self.name), check=True, capture_output=True, text=True)
+        for pid in found.stdout.split():
+            os.kill(int(pid), signal.SIGKILL)
+
+    @contextmanager
+    def slow(self, delay_s: float) -> Iterator[None]:
+        """All that it sends and gets takes so much longer, each way."""
+        far, plug = f"{self.port}f", f"{self.port}g"
+        ip("link", "add", far, "type", "veth", "peer", "name", plug)
+        ip("link", "set", self.port, "nomaster", "arp", "off")
+        ip("link", "set", far, "up", "arp", "off")
+        cable = (sys.executable, "-m", "tests.cable", self.port, far, str(delay_s))
+        with subprocess.Popen(cable, stdout=subprocess.PIPE, cwd=HERE) as carrying:
+            assert carrying.stdout is not None and carrying.stdout.readline()
+            ip("link", "set", plug, "master", self.lan, "up")
+            yield
+            carrying.kill()
+        ip("link", "del", far)
+        ip("link", "set", self.port, "master", self.lan, "arp", "on")
 
     def starve(self, rate: str) -> None:
         """Let no more than `rate` (`10mbit`) through, in either direction."""

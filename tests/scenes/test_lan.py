@@ -25,13 +25,13 @@ Plug = Callable[..., Awaitable[NodeProcess]]
 
 @pytest.fixture
 async def plug(start_node: StartNode) -> Plug:
-    """`await plug(machine)`: a node on that machine, told the token and to look."""
+    """`await plug(machine)`: a node on that machine, told the token and to look; for a cluster of this network's own, since
+    whatever else is tested on this computer is announced here too."""
 
     async def start(machine: Machine, *flags: str) -> NodeProcess:
-        where = ("--api-host", machine.address)
-        return await start_node(
-            f"n{machine.address.rpartition('.')[2]}", *FLAGS, *where, *flags, within=machine.within
-        )
+        name, where = f"n{machine.address.rpartition('.')[2]}", ("--api-host", machine.address)
+        of_its_own = ("--cluster", machine.lan)
+        return await start_node(name, *FLAGS, *of_its_own, *where, *flags, within=machine.within, ready_s=180)
 
     return start
 
@@ -52,7 +52,7 @@ def alive(state: State) -> set[str]:
 @asynccontextmanager
 async def outside(node: NodeProcess) -> AsyncIterator[Bus]:
     """A connection of the test's own, over the network."""
-    bus = await Bus.connect(joining(node.info.join_url), "troupe", "test", NodeId("test"))
+    bus = await Bus.connect(joining(node.info.join_url), node.info.cluster, "test", NodeId("test"))
     try:
         await bus.view.start()
         yield bus

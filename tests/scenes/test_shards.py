@@ -35,11 +35,16 @@ MANNERS: list[dict[str, Any]] = [
 class Reading:
     """One stream; `words` of each choice, and whether it is well on its way."""
 
-    def __init__(self, client: openai.AsyncOpenAI, model: str, manner: dict[str, Any]) -> None:
+    def __init__(
+        self, client: openai.AsyncOpenAI, model: str, manner: dict[str, Any], tokens: int = TOKENS
+    ) -> None:
         self._client = client
         self._model = model
         self._manner = manner
+        self._tokens = tokens
         self.begun = asyncio.Event()
+        self.came = asyncio.Event()
+        """Set whenever something came."""
         self.words = [""] * manner.get("n", 1)
         self.times: list[float] = []
         """When something came."""
@@ -48,13 +53,14 @@ class Reading:
         stream = await self._client.chat.completions.create(
             model=self._model,
             messages=[{"role": "user", "content": "Tell me a story of a shard"}],
-            max_tokens=TOKENS,
+            max_tokens=self._tokens,
             stream=True,
             extra_body={"ignore_eos": True},
             **self._manner,
         )
         async for chunk in stream:
             self.times.append(perf_counter())
+            self.came.set()
             for choice in chunk.choices:
                 self.words[choice.index] += choice.delta.content or ""
             if all(len(words) > 20 for words in self.words):
