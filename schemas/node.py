@@ -78,6 +78,8 @@ class Pulse(Struct, frozen=True, kw_only=True, tag="Pulse"):
     """Tokens that the model's draft has proposed since the process began."""
     accepted: int = 0
     """Those of them that were right."""
+    draft_lost: bool = False
+    """The model's draft has failed, and is not used any more."""
     rank: int = 0
     """Which shard of the instance it has; rank 0 has taken up the requests."""
     retired: bool = False

@@ -403,9 +403,16 @@ def _reported(before: Entity | None, event: RunnerReported, recorded: Recorded) 
         status=event.status,
         slots=event.slots,
         reason=event.reason,
-        ready_at=recorded.time if event.status == "ready" else 0.0,
+        ready_at=_ready_at(before, event, recorded.time),
         served=before.served or event.status == "ready",
     )
+
+
+def _ready_at(before: Instance, event: RunnerReported, now: float) -> float:
+    """A runner that is ready may say so again, with what has changed."""
+    if event.status != "ready":
+        return 0.0
+    return before.ready_at if before.status == "ready" else now
 
 
 def _failed(before: Instance, event: RunnerReported, recorded: Recorded) -> Instance:

@@ -91,7 +91,8 @@ def _download_step(downloads: list[Download], instance: Instance) -> Progress:
         if (
             download.status == "failed" and download.seq > instance.seq
         ):  # an older one was for an earlier life
-            return Progress(stage="failed", reason=download.reason, final=not download.retryable)
+            of = "" if download.model == instance.spec.id else f"{download.model}: "
+            return Progress(stage="failed", reason=of + download.reason, final=not download.retryable)
     going = [download for download in fresh if download.status == "downloading"]
     if not going:
         return Progress(stage="starting", reason=instance.reason)

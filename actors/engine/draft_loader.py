@@ -54,6 +54,8 @@ def require_equal_tokens(draft: Path, model: Path) -> None:
 
 
 def _tokens(folder: Path) -> dict[int, str]:
+    if not (folder / "tokenizer.json").exists():
+        raise _unfit(f"tokenizer.json is missing in {folder}")
     try:
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     except Exception as error:  # tokenizers raises nothing narrower

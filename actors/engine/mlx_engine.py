@@ -81,6 +81,9 @@ class MlxEngine:
         self._limits = limits
         self._seat = seat
         self._draft = draft
+        self._draft_lost = ""
+        self._drafted = Tally()
+        """What the draft has done, once there is none any more."""
         self._group: Group | None = None
         self._forgiven: Errors = REQUEST_ERRORS if seat is None else ()
         """Errors of a step that end only those who were in it; a group cannot go on when one rank has failed."""
@@ -101,10 +104,10 @@ class MlxEngine:
     def gauges(self) -> Gauges:
         decoding, prefixes = self._decoding, self._prefixes
         rows = len(decoding.rows)
-        tally = decoding.speculation.tally if decoding.speculation else Tally()
+        tally = decoding.speculation.tally if decoding.speculation else self._drafted
         return Gauges(
             *(rows, self._prefill.rows, len(self._waiting), decoding.nbytes, prefixes.nbytes),
-            *(tally.drafted, tally.accepted),
+            *(tally.drafted, tally.accepted, self._draft_lost),
         )
 
     def load(self, report: Report) -> None:
@@ -255,9 +258,8 @@ class MlxEngine:
     def _decode(self, joining: Sequence[Joining], band: int) -> list[Chunk]:
         try:
             return self._decoding.step(joining, self._prefill.rows > 0, band)
-        except SpeculationFailed:
-            log.exception("speculation.failed")
-            self._decoding.speculation = None
+        except SpeculationFailed as error:
+            self._lose_draft(str(error))
             rows, chunks = self._decoding.give_up()
             self._prefill.add(rows)
             return chunks
@@ -265,6 +267,14 @@ class MlxEngine:
             self._prefixes.clear()  # memory may be what is short
             rows, chunks = self._decoding.give_up()
             return [*chunks, *self._suspects.accuse(rows, error)]
+
+    def _lose_draft(self, why: str) -> None:
+        """For good: what failed once for lack of memory would fail again."""
+        log.exception("draft.dropped", reason=why)
+        if self._decoding.speculation is not None:
+            self._drafted = self._decoding.speculation.tally
+        self._decoding.speculation = None
+        self._draft_lost = f"it goes on without its draft, which failed: {why}"
 
     def _expire(self, now: float) -> None:
         if not self._deadline or now < self._deadline:

@@ -44,6 +44,8 @@ class Gauges(Struct, frozen=True):
     """Tokens that a draft has proposed since the engine was loaded."""
     accepted: int = 0
     """Those of them that were right."""
+    draft_lost: str = ""
+    """Why its draft is not used any more; empty: it is, or there never was one."""
 
 
 class PrefixChanges(Struct, frozen=True):

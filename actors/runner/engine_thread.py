@@ -86,7 +86,7 @@ class EngineThread:
                 while self._orders:
                     self._orders.popleft()(engine)
                 if engine.idle:
-                    self.vitals.gauges = engine.gauges
+                    self._note(engine)
                     self._news.wait()
                 else:
                     self._step(engine)
@@ -111,7 +111,7 @@ class EngineThread:
         self.vitals.step_ended()
         self._steps += 1
         if self._steps % GAUGE_EVERY == 0:
-            self.vitals.gauges = engine.gauges
+            self._note(engine)
         if chunks:
             self._room.acquire()
             if not self._leaving:
@@ -119,6 +119,11 @@ class EngineThread:
         changes = engine.prefix_changes()
         if changes is not None and not self._leaving:
             self._loop.call_soon_threadsafe(self._on_prefixes, changes)
+
+    def _note(self, engine: Engine) -> None:
+        before, self.vitals.gauges = self.vitals.gauges, engine.gauges
+        if self.vitals.gauges.draft_lost != before.draft_lost:
+            self._tell_stage("ready", engine.slots)  # still, but otherwise than before
 
     def _deliver(self, chunks: list[Chunk]) -> None:
         self._room.release()

@@ -157,6 +157,7 @@ class Runner:
                 status=status,
                 rank=job.rank,
                 slots=slots,
+                reason=self._engine.vitals.gauges.draft_lost,
             )
         )
 

@@ -64,5 +64,6 @@ class Vitals:
             cache_bytes=self.gauges.cache_bytes,
             drafted=self.gauges.drafted,
             accepted=self.gauges.accepted,
+            draft_lost=bool(self.gauges.draft_lost),
             retired=self.retired,
         )

@@ -66,7 +66,7 @@ class Carrying:
         if self._instance.spec.draft:
             draft = await draft_files(self._bus, self._instance, self._shard.node)
             if draft.status == "failed":
-                await self._report(Ending(f"its draft cannot be had: {draft.reason}", False, ""))
+                await self._report(Ending(f"{draft.model}: {draft.reason}", False, ""))
                 return
             draft_path = draft.path
         await self._report(await self._live(download.path, draft_path))

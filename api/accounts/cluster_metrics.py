@@ -23,6 +23,7 @@ PULSE: list[tuple[str, str, Callable[[Pulse], float]]] = [
     ("prefix_cache_bytes", "Memory of the prefixes that are kept.", lambda pulse: pulse.cache_bytes),
     ("drafted_tokens", "Proposed by its model's draft since it began.", lambda pulse: pulse.drafted),
     ("accepted_tokens", "Those of them that were right.", lambda pulse: pulse.accepted),
+    ("draft_lost", "1: its model's draft has failed, and is not used.", lambda pulse: pulse.draft_lost),
     ("runner_tokens_per_second", "Tokens of its answers.", lambda pulse: pulse.tokens_s),
     ("runner_step_age_seconds", "Age of the engine's step that runs.", lambda pulse: pulse.step_age_s),
     ("runner_slowest_step_seconds", "Its longest step yet.", lambda pulse: pulse.slowest_step_s),

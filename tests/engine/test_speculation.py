@@ -208,7 +208,8 @@ def test_a_draft_that_breaks_is_dropped(plain: Engine, llama: Path, monkeypatch:
     assert tokens(chunks) == tokens(run(plain, task))
     assert not any(isinstance(chunk, Failed) for chunk in chunks)
     assert len(calls) == 3
-    assert engine.gauges.drafted == 0
+    assert engine.gauges.drafted >= 2, "what it had proposed was proposed"
+    assert engine.gauges.draft_lost.endswith("which failed: [malloc] the draft has no room")
 
 
 def test_a_draft_that_cannot_read_is_dropped(

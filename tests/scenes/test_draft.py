@@ -94,3 +94,7 @@ async def test_a_draft_with_other_tokens_is_refused(start_node: StartNode, tmp_p
     code, said = await actors(node, "load", "guide", "--draft", str(draft))
     assert code
     assert "has 700 tokens, and the model in" in said
+    (draft / "tokenizer.json").unlink()
+    code, said = await actors(node, "load", "guide", "--draft", str(draft))
+    assert code
+    assert "guide (draft): tokenizer.json is missing in" in said
