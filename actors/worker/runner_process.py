@@ -15,6 +15,7 @@ import structlog
 from msgspec import Struct
 
 from actors.runner.job import LastWords, RunnerJob, Standing
+from actors.worker.runner_log import RunnerLog
 from schemas.instance import Fate
 
 log = structlog.get_logger()
@@ -101,13 +102,10 @@ class RunnerProcess:
 
     async def _read_errors(self) -> None:
         assert self._process.stderr is not None
-        self._log_file.parent.mkdir(parents=True, exist_ok=True)
-        with self._log_file.open("ab") as kept:
-            async for line in _lines(self._process.stderr):
-                with suppress(OSError):  # a full disk must not end a runner
-                    kept.write(line + b"\n")
-                    kept.flush()
-                self._tail.append(line.decode(errors="replace")[:LONGEST_LINE])
+        kept = RunnerLog(self._log_file)
+        async for line in _lines(self._process.stderr):
+            kept.add(line)
+            self._tail.append(line.decode(errors="replace")[:LONGEST_LINE])
 
     async def _read_words(self) -> None:
         assert self._process.stdout is not None
