@@ -10,18 +10,18 @@ from actors.engine.arrays import evaluate
 from actors.engine.attention import quick_attention
 from actors.engine.speed import Speed
 
-ROWS, WIDTH, COLUMNS = 128, 768, 3072
-"""Of a product as a chunk of a prompt asks for it."""
+ROWS, WIDTH, COLUMNS = 512, 768, 3072
+"""Of a product as a prompt asks for it."""
 READ_ROWS, READ_COLUMNS = 512, 4096
 """Of a float32 matrix of 8 MiB."""
-NEAR, FAR = 4, 48
+NEAR, FAR = 4, 64
 """Such matrices: as much as caches may hold, and more than they do."""
 FAR_SHARE = 16
 """Of the memory that is free, no more than this part is gone through: one sixteenth."""
 LAYERS, NARROW = 16, 64
 """Layers whose matrices are nearly nothing."""
-HEADS, BEHIND, HEAD = 8, 512, 64
-"""Of the attention of a chunk."""
+HEADS, ASKING, BEHIND, HEAD = 8, 128, 512, 64
+"""Of the attention of a part of a prompt."""
 REPEATS = 4
 
 
@@ -34,7 +34,7 @@ def measure_speed() -> Speed:
         read_bytes_s=NEAR * _matrix_bytes() / near_s,
         far_read_bytes_s=far * _matrix_bytes() / _fastest_s(_reading(far), 2),
         layer_s=_fastest_s(_layers()) / LAYERS,
-        score_s=_fastest_s(_attention()) / (HEADS * ROWS * BEHIND),
+        score_s=_fastest_s(_attention()) / (HEADS * ASKING * BEHIND),
     )
 
 
@@ -59,7 +59,7 @@ def _product() -> Compute:
 
 
 def _attention() -> Compute:
-    queries, keys = mx.random.normal((1, HEADS, ROWS, HEAD)), mx.random.normal((1, HEADS, BEHIND, HEAD))
+    queries, keys = mx.random.normal((1, HEADS, ASKING, HEAD)), mx.random.normal((1, HEADS, BEHIND, HEAD))
     evaluate(queries, keys)
 
     def attend() -> list[mx.array]:

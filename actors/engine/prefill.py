@@ -27,6 +27,8 @@ from actors.engine.row import Row
 from actors.engine.turn import Turn
 from schemas.chunks import Chunk
 
+GROUP_LEAST = 128
+"""Tokens of a portion that does not stop, while nobody decodes: each goes through all weights, and over all links."""
 OLDEST_EVERY = 4
 """Shortest first would let a long prompt starve: so often the oldest is next."""
 
@@ -78,7 +80,8 @@ class Prefill:
         depth, tokens = (first.read, first.left) if first else (0, 0)
         most_s = patience.wait_s + patience.spare_s
         at_once = self._pace.seconds(tokens, depth) <= most_s
-        return Turn(now, self._pace.tokens(most_s if at_once else patience.wait_s, depth))
+        few = self._pace.tokens(most_s if at_once else patience.wait_s, depth)
+        return Turn(now, few if decoding else max(GROUP_LEAST, few))
 
     def step(self, turn: Turn) -> tuple[list[Joining], list[Chunk]]:
         """So many tokens' worth of prompts, or what the time allows: a part of one, or several."""

@@ -1,55 +1,51 @@
-"""How long the first token takes: a prompt goes through the model in pieces, and stages work on several of them at once."""
+"""How long the first token takes: all of the prompt goes through the model, in pieces where it takes long."""
 
 from collections.abc import Sequence
 from itertools import pairwise
 
-from actors.placement.costs import (
-    ONE,
-    PROMPT_TOKENS,
-    Stage,
-    all_sum_s,
-    pipeline_s,
-    tensor_s,
-    work_s,
-)
+from actors.placement.costs import ONE, PROMPT_TOKENS, Stage, all_sum_s, pipeline_s, tensor_s, work_s
 from actors.placement.shape import NUMBER_BYTES, Shape
 from actors.placement.topology import Machine, Topology
 
-PIECE_S = 0.25
-"""How long a piece may take (`actors/engine/prefill.py`)."""
-FEWEST = 4
-"""Tokens of a piece."""
+AT_ONCE_S = 0.25
+"""A prompt that takes no longer is read at once (`actors/engine/patience.py`)."""
+PIECES = 4
+"""A longer one is read in so many by ranks of a group (`actors/engine/prefill.py`)."""
+TOUCHED = 64
+"""Numbers that are read or written beside weights, for each that the model is wide, in each layer, for each token."""
+PROMPT_BYTES = PROMPT_TOKENS * NUMBER_BYTES
+"""For each number that the model is wide."""
 
 
 def pipeline_first_s(shape: Shape, topology: Topology, stages: Sequence[Stage]) -> float:
-    """Seconds to the first token after a prompt of `PROMPT_TOKENS`: while one stage computes a piece, the one before it
-    computes the next; nothing comes back before the prompt is read."""
+    """Seconds to the first token after a prompt of `PROMPT_TOKENS`: while a stage is at one piece, the stage before it is at
+    the next; nothing comes back before the prompt is read."""
     once = [_once_s(shape, stage, 1) for stage in stages]
     all_s = [_all_s(shape, stage, 1) for stage in stages]
-    count = pieces(max(all_s), max(once))
-    size = PROMPT_TOKENS * shape.hidden * NUMBER_BYTES / count
+    count = 1 if len(stages) == 1 else pieces(sum(all_s) + sum(once))
+    size = PROMPT_BYTES * shape.hidden / count
     hops = [
         topology.crossing_s(one.machine.node, next_.machine.node, size) for one, next_ in pairwise(stages)
     ]
-    taken = [whole / count + each for whole, each in zip(all_s, once, strict=True)]
-    waiting = (count - 1) * max([*taken, *hops])
-    return sum(taken) + sum(hops) + waiting + pipeline_s(shape, topology, stages, ONE)
+    piece = [part / count + each for part, each in zip(all_s, once, strict=True)]
+    in_turn = sum(piece) + sum(hops) + (count - 1) * max([*piece, *hops])
+    return in_turn + pipeline_s(shape, topology, stages, ONE)
 
 
 def tensor_first_s(shape: Shape, topology: Topology, ranks: Sequence[Machine]) -> float:
-    """The same for a group that adds up twice a layer for each piece."""
+    """The same for a group that adds up twice a layer, for each piece."""
     members = [Stage(machine, 0, shape.layers) for machine in ranks]
     once = max(_once_s(shape, member, len(ranks)) for member in members)
-    once += 2 * shape.layers * all_sum_s(topology, ranks, 0)
-    whole = max(_all_s(shape, member, len(ranks)) for member in members)
-    size = PROMPT_TOKENS * shape.hidden * NUMBER_BYTES
-    whole += 2 * shape.layers * (all_sum_s(topology, ranks, size) - all_sum_s(topology, ranks, 0))
-    return whole + pieces(whole, once) * once + tensor_s(shape, topology, ranks, ONE)
+    all_s = max(_all_s(shape, member, len(ranks)) for member in members)
+    empty = 2 * shape.layers * all_sum_s(topology, ranks, 0)
+    sums = 2 * shape.layers * all_sum_s(topology, ranks, PROMPT_BYTES * shape.hidden)
+    count = pieces(all_s + once + sums)
+    return all_s + sums + count * once + (count - 1) * empty + tensor_s(shape, topology, ranks, ONE)
 
 
-def pieces(all_s: float, once_s: float) -> float:
-    """Of a prompt that takes `all_s`, and `once_s` more for each piece."""
-    return max(1.0, min(PROMPT_TOKENS / FEWEST, all_s / max(1e-9, PIECE_S - once_s)))
+def pieces(all_s: float) -> int:
+    """Of a prompt that takes a group so long."""
+    return 1 if all_s <= AT_ONCE_S else PIECES
 
 
 def _once_s(shape: Shape, stage: Stage, ranks: int) -> float:
@@ -60,8 +56,10 @@ def _once_s(shape: Shape, stage: Stage, ranks: int) -> float:
 
 
 def _all_s(shape: Shape, stage: Stage, ranks: int) -> float:
-    """What the whole prompt costs, however many pieces: products, and each token's look at half of the others."""
-    layers = range(stage.first, stage.end)
+    """What the whole prompt costs, however many pieces: products, what lies between them, and each token's look at the
+    others."""
+    layers, machine = range(stage.first, stage.end), stage.machine
     flop = sum(shape.layer_flop(layer, PROMPT_TOKENS) for layer in layers)
-    scores = len(layers) * shape.heads * PROMPT_TOKENS**2 / 2
-    return (work_s(stage.machine, 0, flop) + scores * stage.machine.score_s) / ranks
+    touched = len(layers) * TOUCHED * PROMPT_BYTES * shape.hidden / machine.read_bytes_s
+    looks = len(layers) * shape.heads * PROMPT_TOKENS**2 * machine.score_s
+    return (work_s(machine, 0, flop) + touched + looks) / ranks

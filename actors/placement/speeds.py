@@ -4,7 +4,7 @@ from math import log
 
 from schemas.node import NodeProfile
 
-NEAR_BYTES, FAR_BYTES = 2**25, 3 * 2**27
+NEAR_BYTES, FAR_BYTES = 2**25, 2**29
 """Of the weights that the two speeds of reading are measured with (`actors/engine/measurement.py`)."""
 UNMEASURED_READ_BYTES_S = 1e10
 UNMEASURED_FLOP_S = {"cpu": 1e11, "metal": 3e12, "cuda": 2e13}
