@@ -18,8 +18,8 @@ class Pace(Struct):
     tokens_s: float = 500.0
     """Of late, `EXTRA` ones counted."""
     _at_depth: dict[int, float] = field(default_factory=dict[int, float])
-    _longest_s: float = 1e-4
-    """Of a chunk's parts between two pauses, for each of its tokens, of late."""
+    _longest_s: float = 0.0
+    """Of a chunk's parts between two pauses, for each of its tokens, of late; 0: not known."""
 
     def tokens(self, seconds: float, depth: int = 0) -> int:
         """That are read in so long, of a prompt of which `depth` tokens are read."""
@@ -30,6 +30,8 @@ class Pace(Struct):
 
     def chunk(self, seconds: float, most: int) -> int:
         """Tokens whose parts take no longer each, however many parts they are."""
+        if not self._longest_s:
+            return min(most, LEAST)
         return int(min(most, max(LEAST, seconds / self._longest_s)))
 
     def note(self, tokens: int, seconds: float, depth: int = 0, longest_s: float = 0.0) -> None:
@@ -39,7 +41,13 @@ class Pace(Struct):
         speed = 0.5 * self._speed(depth) + 0.5 * (tokens + EXTRA) / max(seconds, 1e-6)
         self._at_depth[depth // STRETCH] = self.tokens_s = speed
         if longest_s:
-            self._longest_s = 0.5 * self._longest_s + 0.5 * longest_s / tokens
+            self._note_part(longest_s / tokens)
+
+    def _note_part(self, seconds: float) -> None:
+        """What is late is often so for somebody else's doing; small chunks for long would be dear."""
+        known = self._longest_s or seconds
+        share = 0.1 if seconds > known else 0.5
+        self._longest_s = (1 - share) * known + share * seconds
 
     def _speed(self, depth: int) -> float:
         """There, or where less was read."""

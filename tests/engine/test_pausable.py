@@ -189,8 +189,7 @@ def beside_four() -> Callable[[float], Patience]:
 def test_a_long_prompt_leaves_what_was_saved_to_short_ones(
     beside_four: Callable[[float], Patience],
 ) -> None:
-    for _ in range(100):
-        patience = beside_four(WAIT_STEPS * 0.01)
+    patience = [beside_four(WAIT_STEPS * 0.01) for _ in range(100)][-1]
     assert (patience.wait_s, patience.spare_s) == (WAIT_STEPS * 0.01, SPARE_S)
 
 

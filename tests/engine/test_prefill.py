@@ -2,7 +2,7 @@
 
 import pytest
 
-from actors.engine.pace import FEWEST, Pace
+from actors.engine.pace import FEWEST, LEAST, Pace
 from actors.engine.port import Engine
 from schemas.chunks import Chunk, Prefilled, Tokens
 from tests.engine.running import a_task, finish, run, tokens
@@ -79,3 +79,15 @@ def test_behind_many_tokens_fewer_fit_into_the_time() -> None:
     for depth in range(0, 16_000, 1000):
         assert seconds(pace.tokens(0.1, depth), depth) == pytest.approx(0.1, abs=0.03)
     assert pace.tokens(0.1, 100_000) == pace.tokens(0.1, 15_999)
+
+
+def test_chunks_that_may_stop_are_as_large_as_their_parts_may_be_long() -> None:
+    pace = Pace()
+    sizes: list[int] = []
+    for at in range(30):
+        tokens = pace.chunk(0.02, 512)
+        sizes.append(tokens)
+        part_s = 0.002 + 0.00005 * tokens
+        pace.note(tokens, 8 * part_s, longest_s=20 * part_s if at == 15 else part_s)
+    assert sizes[0] == LEAST and sizes[14] == pytest.approx(360, abs=20)
+    assert min(sizes[15:]) > 100 and sizes[-1] == pytest.approx(sizes[14], abs=20)
