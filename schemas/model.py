@@ -78,6 +78,8 @@ class ModelSpec(Struct, frozen=True, kw_only=True):
     """After so many seconds without a request one that is loaded on demand is unloaded; None: `IDLE_TIMEOUT_S`."""
     keep: bool = False
     """Once it was loaded on demand it stays."""
+    batch_bytes: Annotated[int, Meta(ge=1)] | None = None
+    """Most memory of an instance for keys and values of sequences that run; None: what suits the node."""
 
     @property
     def idle_after_s(self) -> float | None:

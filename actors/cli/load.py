@@ -56,6 +56,9 @@ def load(
     cache_bytes: Annotated[
         int | None, typer.Option(min=0, metavar="BYTES", help="Most memory of a copy for kept prefixes.")
     ] = None,
+    batch_bytes: Annotated[
+        int | None, typer.Option(min=1, metavar="BYTES", help="Most memory of a copy for what runs.")
+    ] = None,
     node: Annotated[
         str | None, typer.Option(help="The only node that may carry it.", rich_help_panel=PLACE)
     ] = None,
@@ -136,7 +139,7 @@ def load(
 ) -> None:
     """Serve a model, and show how far it is."""
     speed = _speed(engine, {"prefill": prefill, "decode": decode, "load_s": load_s})
-    limits = _Limits(context, slots, cache_bytes)
+    limits = _Limits(context, slots, cache_bytes, batch_bytes)
     places = PlacementWishes(
         strategy=strategy,
         min_nodes=min_nodes,
@@ -181,6 +184,7 @@ class _Limits(Struct, frozen=True):
     context: int | None
     slots: int | None
     cache_bytes: int | None
+    batch_bytes: int | None
 
 
 class _Asked(Struct, frozen=True):
@@ -237,6 +241,7 @@ def _spec(asked: _Asked, bus: Bus, here: NodeId | None) -> ModelSpec:
             context=asked.limits.context,
             slots=asked.limits.slots,
             cache_bytes=asked.limits.cache_bytes,
+            batch_bytes=asked.limits.batch_bytes,
             engine=asked.engine,
             node=node_named(bus.view.state, asked.node) if asked.node else None,
             here=here,

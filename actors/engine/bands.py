@@ -7,7 +7,7 @@ long row that joins short ones has a band of its own, where its arrays stay as t
 Each engine step is a step of one band, of the one that has had the least time so far.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import count
 
 from actors.engine.decoding import Decoding, Joining
@@ -96,11 +96,11 @@ class Bands:
         band.used_s += band.decoding.step_s
         return band.number
 
-    def step(self, joining: Sequence[Joining], more_to_come: bool, chosen: int) -> list[Chunk]:
-        """A token for everybody in the `chosen` band, or in another one when it is gone, or has only now got its rows."""
+    def step(self, joining: list[Joining], more_to_come: bool, chosen: int) -> list[Chunk]:
+        """A token for everybody in the `chosen` band, or in another one when it is gone, or has only now got its rows.
+        `joining` is empty then."""
         self._out = chunks = list[Chunk]()
-        for each in joining:
-            self._band_for(each.row).joining.append(each)
+        self._sort(joining)
         for band in [band for band in self._bands if band.busy and all(row.over for row in band.rows)]:
             chunks += self._step(band, more_to_come=False)
         busy = [band for band in self._bands if band.busy]
@@ -110,12 +110,16 @@ class Bands:
             chunks += self._merge(band)
         return chunks
 
+    def _sort(self, joining: list[Joining]) -> None:
+        for each in joining:
+            self._band_for(each.row).joining.append(each)
+        joining.clear()
+
     def _step(self, band: Band, more_to_come: bool) -> list[Chunk]:
         self._stepped, decoding = band, band.decoding
         alone = not any(other.busy for other in self._bands if other is not band)
         decoding.speculation = self.speculation if alone else None
         chunks = decoding.step(band.joining, more_to_come)
-        band.joining = []
         full, decoding.full = decoding.full, []
         self.full += full
         self._drop(band)

@@ -83,13 +83,14 @@ class Decoding:
     def nbytes(self) -> int:
         return self._batch.nbytes
 
-    def step(self, joining: Sequence[Joining], more_to_come: bool) -> list[Chunk]:
-        """One token for everybody; `more_to_come`: soon others join, for whom seats may be kept."""
+    def step(self, joining: list[Joining], more_to_come: bool) -> list[Chunk]:
+        """One token for everybody; `more_to_come`: soon others join, for whom seats may be kept. `joining` is empty then: while
+        somebody else knows of a row's cache, its arrays are copied when they are first written."""
         self._out = chunks = list[Chunk]()
         if (joining or any(row is not None and row.over for row in self._rows)) and self._drawn:
             chunks += self._read(go_on=False)
         self._dismiss(more_to_come or bool(joining))
-        self._seat(list(joining))
+        self._seat(joining)
         if not any(self._rows):
             return chunks
         speculation = self.speculation
@@ -153,11 +154,12 @@ class Decoding:
         free = [seat for seat, row in enumerate(self._rows) if row is None]
         for seat in free[: len(joining)]:
             new = joining.pop()
-            self._batch.put(seat, new.cache)
             self._rows[seat] = new.row
+            self._batch.put(seat, new.cache)
         if joining:
-            self._batch.add([new.cache for new in joining])
             self._rows += [new.row for new in joining]
+            self._batch.add([new.cache for new in joining])
+            joining.clear()
 
     def _draw(self, tokens: mx.array) -> list[Chunk]:
         chunks = [chunk for row in self.rows if row.constraint for chunk in self._allow(row)]

@@ -26,6 +26,8 @@ class Wanted(Struct, frozen=True, kw_only=True):
     """Sequences at once; None: what suits the machine."""
     cache_bytes: int | None = None
     """Most memory for prefixes that are kept; None: what suits the machine."""
+    batch_bytes: int | None = None
+    """Most memory for keys and values of sequences that run; None: what suits the machine."""
     speed: SimulatedSpeed | None = None
     draft: Path | None = None
     """Folder of a model that proposes tokens; None: nobody does."""
@@ -38,6 +40,9 @@ class Wanted(Struct, frozen=True, kw_only=True):
 def make_engine(wanted: Wanted) -> Engine:
     """The engine, not loaded yet; raises EngineLoadError where it cannot run at all."""
     if wanted.engine == "simulated":
+        if wanted.batch_bytes is not None:
+            reason = "the simulated engine has no keys and values that batch_bytes could bound"
+            raise EngineLoadError(reason, retryable=False)
         speed = wanted.speed or SimulatedSpeed()
         if wanted.slots is not None:
             speed = msgspec.structs.replace(speed, slots=wanted.slots)
@@ -62,6 +67,6 @@ def _make_mlx(wanted: Wanted) -> RankEngine:
         from actors.engine.mlx_engine import MlxEngine
     except ImportError as error:
         raise EngineLoadError(f"MLX cannot be imported on this machine: {error}", retryable=False) from error
-    limits = Limits(wanted.context, wanted.slots, wanted.cache_bytes)
+    limits = Limits(wanted.context, wanted.slots, wanted.cache_bytes, wanted.batch_bytes)
     draft = DraftWish(wanted.draft, wanted.draft_tokens) if wanted.draft else None
     return MlxEngine(wanted.folder, wanted.origin, limits, wanted.seat, draft)

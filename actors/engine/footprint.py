@@ -8,6 +8,7 @@ from mlx_lm.models.cache import KVCache
 from msgspec import Struct
 
 from actors.engine.batch import Cache
+from actors.engine.room import UNBOUNDED
 
 
 class Footprint(Struct, frozen=True):
@@ -18,16 +19,13 @@ class Footprint(Struct, frozen=True):
     weights: int
 
     def tokens(self, nbytes: int) -> int:
-        """For which keys and values there is room in so many bytes; as large as 32 bits where they take none."""
-        return min(MANY, nbytes // self.token if self.token else MANY)
-
-
-MANY = 2**31 - 1
+        """For which keys and values there is room in so many bytes."""
+        return min(UNBOUNDED, nbytes // self.token) if self.token else UNBOUNDED
 
 
 def footprint(model: Any, written: Cache) -> Footprint:
-    parts = [part for layer in written for part in getattr(layer, "caches", (layer,))]
-    layers = [part for part in parts if type(part) is KVCache]
+    parts: list[Any] = [part for layer in written for part in getattr(layer, "caches", (layer,))]
+    layers: list[Any] = [part for part in parts if type(part) is KVCache]
     arrays: list[mx.array] = [array for layer in layers for array in (layer.keys, layer.values)]
     weights: Any = tree_flatten(model.parameters())
     return Footprint(

@@ -46,6 +46,10 @@ class Group:
         """The smallest that any rank has, one by one."""
         return integers(mx.distributed.all_min(mx.array(list(numbers)), group=self.ring))
 
+    def total(self, number: int) -> int:
+        """Of all ranks together."""
+        return integers(mx.distributed.all_sum(mx.array([number]), group=self.ring))[0]
+
     def common(self, slots: int, kept_bytes: int, layers: int, on_cpu: bool) -> tuple[int, int]:
         """Slots and bytes of prefixes that suit all ranks; the bytes are as many for each layer that a rank has, so that
         all forget the same prefixes at the same time. Raises EngineLoadError where a group is half on GPUs."""

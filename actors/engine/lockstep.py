@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from actors.engine.port import Engine, Gauges, PrefixChanges, Report
+from actors.engine.room import Room
 from actors.engine.turn import Turn
 from schemas.chunks import Chunk
 from schemas.ids import RequestId
@@ -58,6 +59,10 @@ class _Rank:
     @property
     def slots(self) -> int:
         return self._engine.slots
+
+    @property
+    def room(self) -> Room:
+        return self._engine.room
 
     @property
     def gauges(self) -> Gauges:

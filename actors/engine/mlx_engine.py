@@ -5,7 +5,6 @@ Imported by `actors.engine.factory` alone, which has loaded a fast BLAS before.
 
 import time
 from collections import deque
-from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -36,6 +35,7 @@ from actors.engine.prefill import Prefill
 from actors.engine.prefix_cache import PrefixCache
 from actors.engine.ring import RingBatch
 from actors.engine.rolling import RollingRow
+from actors.engine.room import Room
 from actors.engine.row import Row, rows_of
 from actors.engine.speculation import Speculation, SpeculationFailed
 from actors.engine.suspects import Suspects
@@ -50,6 +50,8 @@ log = structlog.get_logger()
 CPU_PREFILL_CHUNK, GPU_PREFILL_CHUNK = 512, 2048
 """Most tokens of prompt in one step."""
 WARM = Turn(now=0.0, budget=CPU_PREFILL_CHUNK)
+PADDED_SHARE = 8
+"""Rows of a batch may be laid out longer than they are by this part of what may run, one eighth."""
 CLEAR_EVERY = 256
 """Steps after which MLX gives back the memory that it keeps for reuse."""
 
@@ -76,6 +78,7 @@ class MlxEngine:
         self.compiled = False
         """Whether steps of decoding are replayed instead of built anew."""
         self.slots = 0
+        self.room = Room()
         self._folder = folder
         self._origin = origin
         self._limits = limits
@@ -148,9 +151,14 @@ class MlxEngine:
         self.slots = slots if many else 1
         self._prefixes = PrefixCache(kept)
         taken = footprint(loaded.model, prefilled(loaded.model, make_cache, [0]))
-        (worth,) = common([taken.tokens(taken.weights)])
+        running = taken.tokens(self._limits.running_bytes(on_cpu))
+        if group is not None and self._limits.batch_bytes is not None:  # they are for all ranks together
+            running = running * taken.token // max(1, group.total(taken.token))
+        worth, running = common([taken.tokens(taken.weights), running])
+        self.room = self._limits.room(running, self._context)
         self._decoding = Bands(
-            lambda: Decoding(batch.another(), loaded.vocabulary, not on_cpu, self._prefixes, agree), worth
+            lambda: Decoding(batch.another(), loaded.vocabulary, not on_cpu, self._prefixes, agree),
+            min(worth, running // PADDED_SHARE),
         )
         most = CPU_PREFILL_CHUNK if on_cpu else GPU_PREFILL_CHUNK
         self._prefill = Prefill(
@@ -204,6 +212,7 @@ class MlxEngine:
         except ValueError as error:
             return self._refuse(task, f"the prompt is no list of tokens: {sentence(error)}")
         wrong = fault(task, prompt, made, self._vocabulary, self._context, self.slots)
+        wrong = wrong or self._limits.too_much(task, self.room)
         if wrong is not None:
             return self._refuse(task, wrong)
         answer = Answer(task, len(prompt))
@@ -255,7 +264,7 @@ class MlxEngine:
             row.roll()
             self._prefill.add([row])
 
-    def _decode(self, joining: Sequence[Joining], band: int) -> list[Chunk]:
+    def _decode(self, joining: list[Joining], band: int) -> list[Chunk]:
         try:
             return self._decoding.step(joining, self._prefill.rows > 0, band)
         except SpeculationFailed as error:
@@ -287,14 +296,22 @@ class MlxEngine:
         )
 
     def _admit(self) -> None:
-        """In the order they came, while there are seats for all sequences of the next."""
+        """In the order they came, while there are seats and memory for all sequences of the next."""
         while self._waiting:
             waiting = self._waiting[0]
-            used = sum(answer.seats for answer in self._answers if answer.begun)
-            if used + waiting.answer.seats > self.slots:
+            if not self._has_room_for(waiting.answer):
                 return
             self._waiting.popleft()
             self._begin(waiting)
+
+    def _has_room_for(self, answer: Answer) -> bool:
+        """Whoever would be alone is let in."""
+        begun = [each for each in self._answers if each.begun]
+        if not begun:
+            return True
+        seats = sum(each.seats for each in (*begun, answer))
+        tokens = sum(self.room.needed(each.task, each.seats) for each in (*begun, answer))
+        return seats <= self.slots and tokens <= self.room.tokens
 
     def _begin(self, waiting: Waiting) -> None:
         answer = waiting.answer

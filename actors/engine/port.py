@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 
 from msgspec import Struct
 
+from actors.engine.room import Room
 from schemas.chunks import Chunk
 from schemas.ids import InstanceId, NodeId, RequestId
 from schemas.prefix import Digest
@@ -71,6 +72,11 @@ class Engine(Protocol):
     @property
     def slots(self) -> int:
         """Sequences that run at once; more may be added, and wait in the order they came."""
+        ...
+
+    @property
+    def room(self) -> Room:
+        """Tokens of the sequences that run at once."""
         ...
 
     @property

@@ -17,6 +17,7 @@ from actors.engine.answer import Answer
 from actors.engine.fault import fault
 from actors.engine.nonsense import Nonsense, read_nonsense
 from actors.engine.port import Gauges, Origin, PrefixChanges, Report
+from actors.engine.room import Room
 from actors.engine.simulated_cache import SimulatedCache
 from schemas.chunks import Chunk, Failed, Prefilled, Tokens
 from schemas.ids import RequestId
@@ -64,6 +65,7 @@ class SimulatedEngine:
         self._answers: list[Answer] = []
         self._waiting: list[Answer] = []
         self._prefilling: list[Run] = []
+        self.room = Room()
         self._decoding: list[Run] = []
         self._chunks: list[Chunk] = []
         self._next_step = 0.0

@@ -89,6 +89,8 @@ def _cache_bytes(card: ModelCard, spec: ModelSpec, slots: int) -> int:
     token = card.cache_bytes * len(card.layer_bytes)
     all_slots = slots * (spec.context or card.context) * token
     share = int(CACHE_SHARE * card.weights_bytes)
+    if spec.batch_bytes is not None:
+        return spec.batch_bytes
     if not token:
         return share
     if spec.slots and spec.context:

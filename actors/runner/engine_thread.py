@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import structlog
 
 from actors.engine.port import Engine, LoadStage, PrefixChanges
+from actors.engine.room import Room
 from actors.runner.vitals import Vitals
 from schemas.chunks import Chunk
 from schemas.ids import RequestId
@@ -50,6 +51,11 @@ class EngineThread:
         self._steps = 0
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="engine")
         self._loop = asyncio.get_running_loop()
+
+    @property
+    def room(self) -> Room:
+        """Of the engine, once it is ready."""
+        return self._engine.room if self._engine else Room()
 
     def start(self) -> asyncio.Future[None]:
         """The engine's life, which carries whatever ended it: EngineLoadError, or what was not foreseen."""

@@ -5,6 +5,7 @@ from time import time
 
 from msgspec import Struct, field
 
+from actors.engine.room import UNBOUNDED, Room
 from schemas.ids import ApiId, RequestId
 from schemas.task import Task
 
@@ -28,11 +29,12 @@ class OpenTask(Struct):
 
 
 class OpenTasks:
-    """At most `slots` sequences at once, the last few of them for tasks of the lane `high`."""
+    """At most `slots` sequences at once, which the engine's memory has room for, the last few of them for tasks of the lane `high`."""
 
     def __init__(self) -> None:
         self.slots = 0
-        self._sequences = 0
+        self._memory = Room()
+        self._sequences = self._tokens = 0
         self._open: dict[AttemptKey, OpenTask] = {}
         self._known: dict[AttemptKey, None] = {}
         self._room, self._spare = asyncio.Event(), asyncio.Event()
@@ -44,8 +46,17 @@ class OpenTasks:
 
     def has_room_for(self, task: Task) -> bool:
         """For all its sequences; one that never fits is taken too, so that its engine refuses it with the numbers."""
-        most = self.slots if task.lane == "high" else self._ordinary
-        return self._sequences < most and (self._sequences + task.seats <= most or task.seats > most)
+        most, tokens = self.slots if task.lane == "high" else self._ordinary, self._memory.tokens
+        needed = self._needed(task)
+        return (
+            self._sequences < most
+            and (self._sequences + task.seats <= most or task.seats > most)
+            and (self._tokens + needed <= tokens or needed > tokens)
+        )
+
+    def _needed(self, task: Task) -> int:
+        """Tokens."""
+        return self._memory.needed(task, task.seats)
 
     @property
     def _ordinary(self) -> int:
@@ -53,11 +64,13 @@ class OpenTasks:
 
     @property
     def use(self) -> str:
-        return f"{self._sequences} of {self.slots}"
+        memory = self._memory.tokens
+        tokens = f" and {self._tokens} of {memory} tokens" if memory < UNBOUNDED else ""
+        return f"{self._sequences} of {self.slots} slots{tokens}"
 
-    def make_room(self, slots: int) -> None:
+    def make_room(self, slots: int, memory: Room = Room()) -> None:  # noqa: B008 (frozen)
         """The engine is ready for this many at once."""
-        self.slots = slots
+        self.slots, self._memory = slots, memory
         self._note_room()
 
     async def until_room(self) -> None:
@@ -76,6 +89,7 @@ class OpenTasks:
         key = (task.request, task.attempt)
         self._open[key] = OpenTask(task)
         self._sequences += task.seats
+        self._tokens += self._needed(task)
         self._known[key] = None
         if len(self._known) > REMEMBERED:
             del self._known[next(iter(self._known))]
@@ -88,6 +102,7 @@ class OpenTasks:
         closed = self._open.pop((request, attempt), None)
         if closed is not None:
             self._sequences -= closed.task.seats
+            self._tokens -= self._needed(closed.task)
             self.freed.set()
             self.freed = asyncio.Event()
         self._note_room()

@@ -135,7 +135,7 @@ class Runner:
         if status == "ready":
             gc.collect()
             gc.freeze()  # what is here now stays: later collections need not look at it
-            self._tasks.make_room(slots)
+            self._tasks.make_room(slots, self._engine.room)
         self._stages.put_nowait((status, slots))
 
     def _send(self, chunks: list[Chunk]) -> None:
@@ -173,7 +173,7 @@ class Runner:
                 return Refused("unavailable", f"instance {job.instance} is retired")
             self._give_up_others(task)
             if not self._tasks.has_room_for(task):
-                return Refused("busy", f"{self._tasks.use} slots of instance {job.instance} are in use")
+                return Refused("busy", f"{self._tasks.use} of instance {job.instance} are in use")
             self._take(task)
         return Accepted(instance=job.instance, node=job.node, attempt=job.attempt)
 

@@ -16,6 +16,7 @@ def wanted(job: RunnerJob, seat: Seat | None = None) -> Wanted:
         context=job.spec.context,
         slots=job.spec.slots,
         cache_bytes=job.spec.cache_bytes,
+        batch_bytes=job.spec.batch_bytes,
         speed=job.spec.simulated,
         draft=Path(job.draft_path) if job.draft_path else None,
         draft_tokens=job.spec.draft_tokens,

@@ -119,6 +119,7 @@ async def test_every_option_reaches_the_leader(leader: Leader, nats_server: Serv
     speed = ["--prefill", "1000", "--decode", "50", "--load-s", "2", "--slots", "8"]
     ran = await actors(
         *("load", "org/m@v1", "--id", "mine", "--replicas", "2", "--context", "64", "--node", "hera"),
+        *("--cache-bytes", "1000", "--batch-bytes", "2000"),
         *("--engine", "simulated", *speed, "--no-wait", "--nats", nats_server.url),
     )
     assert ran.code == 0
@@ -136,6 +137,7 @@ async def test_every_option_reaches_the_leader(leader: Leader, nats_server: Serv
     assert spec.simulated is not None
     assert (spec.engine, spec.simulated.prefill, spec.simulated.decode) == ("simulated", 1000, 50)
     assert (spec.simulated.load_s, spec.slots) == (2, 8)
+    assert (spec.cache_bytes, spec.batch_bytes) == (1000, 2000)
 
 
 async def test_a_draft_reaches_the_leader(leader: Leader, nats_server: Server) -> None:

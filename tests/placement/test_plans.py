@@ -183,6 +183,7 @@ CARD = ModelCard(
     [
         ({}, 10),  # a fifth of the weights, for both layers
         ({"slots": 1}, 10),
+        ({"slots": 2, "context": 5, "batch_bytes": 24}, 12),
         ({"slots": 2, "context": 5}, 30),  # as it was asked for
         ({"context": 8}, 24),  # one sequence at least
     ],
