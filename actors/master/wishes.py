@@ -2,7 +2,9 @@
 
 from itertools import pairwise
 
-from schemas.model import ModelSpec
+from schemas.model import DRAFT_TOKENS, ModelSpec, SimulatedSpeed
+
+USUAL_SPEED = SimulatedSpeed()
 
 
 def contradiction(spec: ModelSpec) -> str:
@@ -26,7 +28,38 @@ def contradiction(spec: ModelSpec) -> str:
         return "strategy is whole, and min_nodes or split say that several nodes share a copy"
     if spec.node in spec.exclude and spec.node is not None:
         return f"node {spec.node} is in exclude as well"
-    return _split_problem(spec)
+    return _split_problem(spec) or _idle_problem(spec, spread=spread)
+
+
+def _idle_problem(spec: ModelSpec, *, spread: bool) -> str:
+    """What was wished for, and would change nothing beside the rest."""
+    simulated = spec.engine == "simulated"
+    if simulated and spec.cache_bytes is not None:
+        return "cache_bytes has no meaning for the engine `simulated`: say cache_tokens with its speeds"
+    speed = spec.simulated or USUAL_SPEED
+    if spec.slots is not None and speed.slots not in (USUAL_SPEED.slots, spec.slots):
+        return f"slots is {spec.slots}, and {speed.slots} with the simulated speeds"
+    if spec.draft_tokens != DRAFT_TOKENS and not spec.draft:
+        return "draft_tokens only goes with draft"
+    alone = _alone(spec) if not spread else ""
+    if spec.backend != "ring" and alone:
+        return f"backend joins the parts of a split model, and {alone}"
+    if spec.objective != "latency" and alone and spec.strategy != "whole":
+        return f"objective chooses between places and splits, and {alone}"
+    if spec.objective != "latency" and any(share.layers for share in spec.split):
+        return "objective chooses between splits, and split gives the layers to the nodes already"
+    return ""
+
+
+def _alone(spec: ModelSpec) -> str:
+    """Why it is never split; empty: it may be."""
+    if spec.engine == "simulated":
+        return "the engine `simulated` is not split"
+    if spec.draft:
+        return "a model with a draft is not split"
+    if spec.node is not None:
+        return f"node says that {spec.node} alone carries it"
+    return "strategy is whole" if spec.strategy == "whole" else ""
 
 
 def _demand_problem(spec: ModelSpec) -> str:
