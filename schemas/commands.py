@@ -25,6 +25,8 @@ class DemandModel(Struct, frozen=True, kw_only=True, tag=True):
     """To the master: somebody waits for a model that is loaded on demand; said again while it is so."""
 
     model: ModelId
+    waited_s: float = 0.0
+    """The longest of them has waited so long; seconds."""
 
 
 class RestartInstance(Struct, frozen=True, kw_only=True, tag=True):

@@ -53,7 +53,9 @@ def decide(state: State, command: MasterCommand, ripe: Ripe = NOTHING) -> list[D
             return [ModelRemoved(model=command.model)]
         case DemandModel():
             model = state.models.get(command.model)
-            return unknown_model(command.model, state) if model is None else demand(model, state, ripe)
+            if model is None:
+                return unknown_model(command.model, state)
+            return demand(model, state, ripe, command.waited_s)
         case DrainNode():
             node = state.nodes.get(command.node)
             if node is None:

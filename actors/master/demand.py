@@ -10,18 +10,30 @@ from schemas.ids import ModelId
 from schemas.refused import Refused
 from schemas.state import Model, State
 
+PATIENCE_S = 10.0
+"""Who waits for so long while all others are in use is told that there is no room; seconds."""
 
-def demand(model: Model, state: State, ripe: Ripe) -> list[Decided] | Refused:
-    """Somebody waits for `model`: it is loaded, if need be in the place of idle ones; refused when there is no room."""
+
+def demand(model: Model, state: State, ripe: Ripe, waited_s: float) -> list[Decided] | Refused:
+    """Somebody waits for `model`: it is loaded, if need be in the place of idle ones; refused when there is no room, nor
+    will be soon."""
     if model.wanted or not model.spec.on_demand:
         return []
     lack = place(model.spec, state)
     if not isinstance(lack, NoPlace) or lack.absent:
         return [ModelDemanded(model=model.spec.id)]
     makers = victims(model.spec, state, ripe.idle)
+    if makers is None and waited_s < PATIENCE_S and _may_come(model, state):
+        return []  # whoever waits says so again
     if makers is None:
         return Refused("no_place", without_place(lack))
     return [*evicted(makers, model.spec.id), ModelDemanded(model=model.spec.id)]
+
+
+def _may_come(model: Model, state: State) -> bool:
+    """Whether there is room when others that are loaded on demand are idle: they may be in a moment."""
+    others = [each.spec.id for each in state.models.values() if each.spec.idle_after_s is not None]
+    return victims(model.spec, state, others) is not None
 
 
 def without_place(lack: NoPlace) -> str:

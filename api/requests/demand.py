@@ -52,9 +52,7 @@ class Demand:
 
     async def _ask(self, model: ModelId) -> None:
         try:
-            answer = await self._bus.ask(
-                self._bus.subjects.master, DemandModel(model=model), Answer, timeout_s=ANSWER_S
-            )
+            answer = await self._bus.ask(self._bus.subjects.master, self._order(model), Answer, ANSWER_S)
         except (NobodyThere, NoAnswer, BusAway) as away:
             log.info("demand.unheard", model=model, reason=str(away))
             return
@@ -62,6 +60,11 @@ class Demand:
             for request in list(self._waiting(model)):
                 if not request.begun:
                     request.fail(no_place(model, answer.reason))
+
+    def _order(self, model: ModelId) -> DemandModel:
+        now = asyncio.get_running_loop().time()
+        waited_s = max((now - request.opened_at for request in self._waiting(model)), default=0.0)
+        return DemandModel(model=model, waited_s=waited_s)
 
     def _waiting(self, model: ModelId) -> Iterator[InFlight]:
         for request in self._own.values():

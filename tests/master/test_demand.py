@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.master.decisions import decide
+from actors.master.demand import PATIENCE_S
 from actors.master.ripe import Ripe
 from actors.master.senses import IDLE_S, Senses
 from actors.master.wishes import contradiction
@@ -41,6 +42,14 @@ def cluster(*specs: ModelSpec, gib: int = 16, size: int = 10) -> State:
     for each in specs:
         state = after(state, ModelDesired(spec=each), described(each, size))
     return state
+
+
+def test_where_others_are_only_in_use_it_waits_a_while_and_then_hears_the_bytes() -> None:
+    state = loaded(cluster(A, B), A)
+    assert decide(state, DemandModel(model=B.id, waited_s=PATIENCE_S - 1)) == []
+    refused = decide(state, DemandModel(model=B.id, waited_s=PATIENCE_S))
+    assert isinstance(refused, Refused) and refused.code == "no_place"
+    assert "bytes of memory are missing" in refused.reason
 
 
 def demanded(state: State, model: ModelId, ripe: Ripe = NOTHING) -> State:
@@ -126,8 +135,9 @@ def test_one_that_would_not_help_stays() -> None:
     assert [each.model for each in events if isinstance(each, ModelIdled)] == [B.id]
 
 
-def test_where_all_are_busy_it_is_refused_with_the_bytes() -> None:
-    refused = decide(loaded(cluster(A, B), A), DemandModel(model=B.id))
+def test_where_what_is_kept_has_the_room_it_is_refused_at_once() -> None:
+    kept = spec("a", keep=True)
+    refused = decide(loaded(cluster(kept, B), kept), DemandModel(model=B.id))
     assert isinstance(refused, Refused) and refused.code == "no_place"
     assert "bytes of memory are missing" in refused.reason
 

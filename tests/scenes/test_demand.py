@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from pathlib import Path
 
 import openai
 import pytest
@@ -13,9 +14,13 @@ from schemas.events import InstancePlaced, InstanceRetired, ModelDemanded, Model
 from schemas.ids import ModelId
 from schemas.model import ModelSpec, SimulatedSpeed
 from schemas.state import State
+from tests.models import make_random_llama
 from tests.nodes import NodeProcess, StartNode, watching
 
 GUIDE = ModelSpec(id=ModelId("guide"), source="builtin:guide", on_demand=True, idle_timeout_s=5)
+SLOTS = 4096
+CACHE_BYTES = 2 * 2 * 2 * 16 * 4
+"""Keys and values of one token of a tiny model: two layers, two heads each of 16 float32 numbers."""
 
 
 def client_of(node: NodeProcess) -> openai.AsyncOpenAI:
@@ -103,3 +108,28 @@ async def test_whoever_waits_is_served_though_the_leader_dies(start_node: StartN
         await leader.kill()
         assert await asking == 4
         assert await told(bus, ModelDemanded) == 1
+
+
+@pytest.mark.slow
+async def test_where_memory_is_short_the_idle_one_makes_room(start_node: StartNode, tmp_path: Path) -> None:
+    """Each of two models takes three fifths of the room."""
+    node = await start_node("n", "--model", "none")
+    async with watching(node) as bus, client_of(node) as client:
+        [profile] = [each.profile for each in bus.view.state.nodes.values()]
+        context = int(profile.memory_bytes * 0.8 * 0.6 / SLOTS / CACHE_BYTES)
+        for name in ("one", "two"):
+            folder = make_random_llama(tmp_path / name, context=context)
+            spec = ModelSpec(
+                id=ModelId(name), source=str(folder), on_demand=True, slots=SLOTS, context=context
+            )
+            assert isinstance(await command(bus, LoadModel(spec=spec)), Done)
+        for name in ("one", "two", "one"):
+            answer = await client.chat.completions.create(
+                model=name, messages=[{"role": "user", "content": "hello"}], max_tokens=4
+            )
+            assert answer.usage
+        idled = [each.event async for each in bus.log.past() if isinstance(each.event, ModelIdled)]
+        assert [each.why for each in idled if "makes room" in each.why] == [
+            "it was idle, and makes room for two",
+            "it was idle, and makes room for one",
+        ]

@@ -116,4 +116,5 @@ async def test_a_request_demands_its_model_once_and_again_and_hears_why_it_canno
         answer = await stage.http.post(PATH, json=chat())
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "no_place")
     assert "5 bytes of memory are missing" in answer.json()["error"]["message"]
-    assert demands == [DemandModel(model=MODEL)] * 2
+    assert [each.model for each in demands] == [MODEL, MODEL]
+    assert demands[0].waited_s < demands[1].waited_s
