@@ -81,7 +81,8 @@ class Bucket:
     async def _publish(self, key: str, payload: bytes, headers: dict[str, str], revision: int | None) -> int:
         if revision is not None:
             headers[EXPECTED_SEQUENCE] = str(revision)
-        return await append(self._connection, self._prefix + key, payload, headers, timeout_s=5)
+        subject = self._connection.writing(self._prefix + key)
+        return await append(self._connection, subject, payload, headers, timeout_s=5)
 
     async def entries(self) -> list[Entry]:
         """The present value of every key, in the order in which they were written."""

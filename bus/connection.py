@@ -23,7 +23,7 @@ from nats.errors import (
 from nats.errors import Error as NatsError
 from nats.errors import TimeoutError as NatsTimeout
 from nats.js import JetStreamContext
-from nats.js.errors import APIError
+from nats.js.errors import APIError, ServiceUnavailableError
 
 from bus.address import BadAddress, BusAddress, public
 from bus.errors import BusAway, BusError, NoAnswer, NobodyThere, TooLarge, UnusableServer
@@ -38,6 +38,8 @@ OLDEST_SERVER = (2, 12)
 MAX_PENDING_BYTES = 32 * 1024 * 1024
 """What may wait to be sent, while the bus is away too; bytes."""
 CLOSE_S = 0.5
+LINK_S = 3.0
+"""How long a leaf server that has just started may take to reach its hub."""
 _DENIED = re.compile(r'Permissions Violation for (Publish|Subscription) to "([^"]+)"')
 PERMISSIONS, MOST_DENIALS = "permissions violation", 100
 NO_QUORUM = (10008, 10009)
@@ -176,7 +178,7 @@ class Connection:
             self.require_permitted()
             raise UnusableServer(
                 f"the NATS server at {public(self.url)} has no JetStream: start it with `-js` "
-                f"or a `jetstream` block in its configuration ({_said(failure)})"
+                f"or a `jetstream` block in its configuration; if it is a leaf, its hub is not reached ({_said(failure)})"
             ) from failure
 
     async def _until_quorum(self, deadline_s: float) -> None:
@@ -187,8 +189,8 @@ class Connection:
                 await self.jetstream.account_info()
                 return
             except (APIError, NatsTimeout, ConnectionClosedError) as failure:
-                unavailable = not isinstance(failure, APIError) or failure.err_code in NO_QUORUM
-                if not unavailable or self._denials or time.monotonic() - began > deadline_s:
+                patience_s = min(deadline_s, LINK_S) if _nobody_answers(failure) else deadline_s
+                if not _may_come(failure) or self._denials or time.monotonic() - began > patience_s:
                     raise
                 log.info("bus.waiting", url=public(self.url), reason=_said(failure))
                 await asyncio.sleep(0.5)
@@ -208,6 +210,10 @@ class Connection:
     def api(self) -> str:
         """What all requests to JetStream begin with."""
         return f"$JS.{self.domain}.API" if self.domain else "$JS.API"
+
+    def writing(self, key: str) -> str:
+        """Where a bucket's key (`$KV.troupe_state.head`) is written: leaves let it through in a domain's name alone."""
+        return f"{self.api}.{key}" if self.domain else key
 
     @property
     def steady_s(self) -> float:
@@ -377,6 +383,17 @@ class Connection:
         self._up.clear()
         self._down.set()
         self.closed.set()
+
+
+def _may_come(failure: Exception) -> bool:
+    """Whether JetStream may yet be there."""
+    known = not isinstance(failure, APIError) or failure.err_code in NO_QUORUM
+    return known or _nobody_answers(failure)
+
+
+def _nobody_answers(failure: Exception) -> bool:
+    """There is no JetStream, or its hub is not reached yet."""
+    return isinstance(failure, ServiceUnavailableError) and failure.err_code is None
 
 
 def _refusal(failure: Exception, url: str) -> str:

@@ -110,9 +110,8 @@ class Leases:
     async def _publish(self, key: str, payload: bytes, revision: int, headers: dict[str, str]) -> int:
         headers[EXPECTED_SEQUENCE] = str(revision)
         try:
-            return await append(
-                self._connection, f"$KV.{self._name}.{key}", payload, headers, timeout_s=self.ttl_s / 3
-            )
+            subject = self._connection.writing(f"$KV.{self._name}.{key}")
+            return await append(self._connection, subject, payload, headers, timeout_s=self.ttl_s / 3)
         except (Fenced, NotStored) as failure:
             raise LeaseLost(f"the lease {key} is no longer ours: {failure}") from failure
 

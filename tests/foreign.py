@@ -20,12 +20,11 @@ UNLIMITED = {"subs": -1, "data": -1, "payload": -1}
 
 
 class Foreign:
-    """One server; it stays in `folder`, and listens on `port` (and for leaves on `leaf_port`)."""
+    """One server, which listens on `port`."""
 
     def __init__(self, process: psutil.Popen, ports: dict[str, list[str]]) -> None:
         self.process = process
         self.port = int(ports["nats"][0].rsplit(":", 1)[1])
-        self.leaf_port = int(ports["leafnodes"][0].rsplit(":", 1)[1]) if "leafnodes" in ports else 0
 
     @property
     def url(self) -> str:
