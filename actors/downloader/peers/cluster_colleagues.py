@@ -1,5 +1,6 @@
 """The other nodes of the cluster, as the bus knows them: the state says who has what, the bucket who brings what."""
 
+import asyncio
 import hashlib
 import random
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
@@ -76,13 +77,36 @@ class ClusterColleagues:
         found = self._found.get(node) or await self._find(node, sought.source)
         if found is None:
             raise Lack("away")
-        response = await self._ask(node, found, sought)
+        async with self._while_there(node):
+            response = await self._ask(node, found, sought)
+            try:
+                yield Delivered(response.headers.get(DIGEST, ""), response.aiter_bytes())
+            except httpx2.HTTPError as failure:
+                raise Lack("away") from failure
+            finally:
+                await response.aclose()
+
+    @asynccontextmanager
+    async def _while_there(self, node: NodeId) -> AsyncGenerator[None]:
+        """Ends the block with Lack once the cluster takes the node for lost: a frozen one keeps its connections."""
+        lost = asyncio.create_task(
+            self._bus.view.until(lambda _: not self._lives(node), timeout_s=None), name=f"loss of {node}"
+        )
         try:
-            yield Delivered(response.headers.get(DIGEST, ""), response.aiter_bytes())
-        except httpx2.HTTPError as failure:
-            raise Lack("away") from failure
+            async with asyncio.timeout(None) as limit:
+
+                def give_up(_: object) -> None:
+                    limit.reschedule(0)  # long ago: now
+
+                lost.add_done_callback(give_up)
+                try:
+                    yield
+                finally:
+                    lost.remove_done_callback(give_up)
+        except TimeoutError as over:
+            raise Lack("away") from over
         finally:
-            await response.aclose()
+            lost.cancel()
 
     async def _ask(self, node: NodeId, found: FilesFound, sought: Sought) -> httpx2.Response:
         """An answer with the piece in it, from the first address where the node is found; raises Lack."""
