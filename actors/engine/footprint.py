@@ -1,9 +1,9 @@
 """What a running row takes, told by a cache that the model has written once."""
 
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
-from mlx.utils import tree_flatten
+from mlx import utils
 from mlx_lm.models.cache import KVCache
 from msgspec import Struct
 
@@ -27,7 +27,7 @@ def footprint(model: Any, written: Cache) -> Footprint:
     parts: list[Any] = [part for layer in written for part in getattr(layer, "caches", (layer,))]
     layers: list[Any] = [part for part in parts if type(part) is KVCache]
     arrays: list[mx.array] = [array for layer in layers for array in (layer.keys, layer.values)]
-    weights: Any = tree_flatten(model.parameters())
+    weights = cast("Any", utils).tree_flatten(model.parameters())
     return Footprint(
         sum(array.nbytes // array.shape[2] for array in arrays), sum(array.nbytes for _, array in weights)
     )

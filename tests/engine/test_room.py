@@ -12,7 +12,7 @@ from actors.engine.room import Room
 from actors.runner.open_tasks import OpenTasks
 from schemas.chunks import Chunk, Failed, Started
 from schemas.ids import RequestId
-from schemas.task import Beams, Sampling
+from schemas.task import Beams
 from tests.engine.running import ORIGIN, a_task, finish, run, tokens
 
 PROMPT = list(range(2, 12))
@@ -74,16 +74,14 @@ def test_those_that_fit_run_at_once(engine: Any) -> None:
     ("wish", "counted"),
     [
         ({"max_tokens": 91}, "1 x 101 tokens"),
-        ({"max_tokens": 41, "n": 2, "sampling": Sampling()}, "2 x 51 tokens"),
+        ({"max_tokens": 41, "n": 2, "temperature": 1.0}, "2 x 51 tokens"),
         ({"max_tokens": 24, "beams": Beams(width=3)}, "3 x 34 tokens"),
     ],
 )
 def test_what_will_never_fit_is_refused_with_the_numbers(
     engine: Any, wish: dict[str, Any], counted: str
 ) -> None:
-    sampling = {name: wish.pop(name) for name in list(wish) if name == "sampling"}
-    task = a_task(PROMPT, **wish, **({"temperature": 1.0} if sampling else {}))
-    (failed,) = run(engine, task)
+    (failed,) = run(engine, a_task(PROMPT, **wish))
     assert isinstance(failed, Failed) and failed.code == "bad_request"
     assert failed.reason == f"{counted} of prompt and answer are {TOO_MUCH}, which is {FITS}"
 

@@ -57,7 +57,11 @@ def asked_briefly(engine: Engine) -> Answers:
     """More ranks than cores wait for each other's turns on them."""
     chunks = run(engine, *(a_task(prompt, f"r{at}", max_tokens=6) for at, prompt in enumerate(PROMPTS)))
     again = tokens(run(engine, a_task(PROMPTS[2], "again", max_tokens=6)), "again")
-    return {"again": again, **{f"together {at}": tokens(chunks, f"r{at}") for at in range(len(PROMPTS))}}
+    return {
+        "again": again,
+        **of_all_lengths(engine),
+        **{f"together {at}": tokens(chunks, f"r{at}") for at in range(len(PROMPTS))},
+    }
 
 
 def by_one(folder: Path, script: Script) -> Answers:
@@ -67,6 +71,15 @@ def by_one(folder: Path, script: Script) -> Answers:
         return script(engine)
     finally:
         engine.close()
+
+
+def of_all_lengths(engine: Engine) -> Answers:
+    """A long one beside short ones is a batch of its own, and which is stepped is told by rank 0's clock."""
+    long = [(7 * at + at * at % 13) % 500 + 2 for at in range(1900)]
+    asked = {"short": PROMPTS[0], "other": PROMPTS[3], "third": PROMPTS[1], "long": long}
+    tasks = [a_task(prompt, name, max_tokens=12 if name == "long" else 100) for name, prompt in asked.items()]
+    chunks = run(engine, *tasks)
+    return {name: tokens(chunks, name) for name in asked}
 
 
 def require_equal(size: int, jobs: list[Job], script: Script = asked) -> None:
