@@ -9,6 +9,9 @@ SMALLEST_PIECE, LARGEST_PIECE = MIB, 16 * MIB
 PIECES = 256
 """How many pieces a model is cut into, as long as that makes neither too small ones nor too large ones."""
 
+Hex = Annotated[str, Meta(pattern="^[0-9a-fA-F]*$")]
+"""Stands in names of files, and manifests come over the bus: nothing that leads elsewhere may be in it."""
+
 
 class ListedFile(Struct, frozen=True):
     """One file of a model.
@@ -19,8 +22,8 @@ class ListedFile(Struct, frozen=True):
 
     name: Annotated[str, Meta(pattern=r"^[^./\\][^/\\]*$", max_length=255)]
     size: Annotated[int, Meta(ge=0, le=1 << 44)]
-    sha256: str = ""
-    blob: str = ""
+    sha256: Hex = ""
+    blob: Hex = ""
     tag: str = ""
     """The ETag of the content, for places that have no hash: other bytes have another one."""
 

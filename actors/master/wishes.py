@@ -36,6 +36,8 @@ def _idle_problem(spec: ModelSpec, *, spread: bool) -> str:
     simulated = spec.engine == "simulated"
     if simulated and spec.cache_bytes is not None:
         return "cache_bytes has no meaning for the engine `simulated`: say cache_tokens with its speeds"
+    if simulated and spec.batch_bytes is not None:
+        return "batch_bytes has no meaning for the engine `simulated`, which has no keys and values"
     speed = spec.simulated or USUAL_SPEED
     if spec.slots is not None and speed.slots not in (USUAL_SPEED.slots, spec.slots):
         return f"slots is {spec.slots}, and {speed.slots} with the simulated speeds"

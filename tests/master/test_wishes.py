@@ -23,6 +23,7 @@ def said(**wishes: Any) -> str:
     ("wishes", "names"),
     [
         ({"cache_bytes": 0, **SIMULATED}, ("cache_bytes", "simulated", "cache_tokens")),
+        ({"batch_bytes": 1, **SIMULATED}, ("batch_bytes", "simulated")),
         ({"slots": 4, "simulated": SimulatedSpeed(slots=8), **SIMULATED}, ("slots is 4", "8")),
         ({"simulated": SimulatedSpeed()}, ("simulated",)),
         ({"draft": "/d", **SIMULATED}, ("draft", "simulated")),
