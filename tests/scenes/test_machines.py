@@ -168,8 +168,11 @@ async def test_a_machine_is_cut_off_and_comes_back_and_dies_and_comes_back(scene
     retried, ready = says("InstanceRetried", instance=instance.id), says("RunnerReported", status="ready")
     unplaced = says("ModelUnplaced", model=BIG, reason="big has no place: ")
     log = await scene.log()
-    in_order(log, says("InstancePlaced"), ready, gone, retried, ready, gone, retried, ready)
-    in_order(log, gone, unplaced, again, gone, again)
+    in_order(log, says("InstancePlaced"), ready, gone, again, ready, gone, again, ready)
+    in_order(log, gone, unplaced, again)
+    in_order(
+        log, ready, retried, ready
+    )  # before or after the loss: a dead rank may be known sooner than its node's lease
 
 
 async def test_a_starved_and_a_slow_link_cost_time_and_nothing_else(scene: Scene) -> None:
