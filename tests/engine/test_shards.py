@@ -6,6 +6,7 @@ import pytest
 
 from actors.engine.factory import Wanted, make_engine
 from actors.engine.port import Engine
+from schemas.chunks import Chunk
 from schemas.split import splittable
 from tests.engine.architectures import make_random
 from tests.engine.ranks import Answers, Job, Script, play
@@ -76,9 +77,13 @@ def by_one(folder: Path, script: Script) -> Answers:
 def of_all_lengths(engine: Engine) -> Answers:
     """A long one beside short ones is a batch of its own, and which is stepped is told by rank 0's clock."""
     long = [(7 * at + at * at % 13) % 500 + 2 for at in range(1900)]
-    asked = {"short": PROMPTS[0], "other": PROMPTS[3], "third": PROMPTS[1], "long": long}
-    tasks = [a_task(prompt, name, max_tokens=12 if name == "long" else 100) for name, prompt in asked.items()]
-    chunks = run(engine, *tasks)
+    asked = {"long": long, "short": PROMPTS[0], "other": PROMPTS[3], "third": PROMPTS[1]}
+    chunks: list[Chunk] = []
+    for name, prompt in asked.items():
+        engine.add(a_task(prompt, name, max_tokens=60 if name == "long" else 12))
+        while not tokens(chunks, "long"):
+            chunks += engine.step()
+    chunks += finish(engine)
     return {name: tokens(chunks, name) for name in asked}
 
 
