@@ -35,5 +35,5 @@ class Patience(Struct):
             self.wait_s = max(CROWD_S, self.wait_s)
 
     def note(self, seconds: float) -> None:
-        """So long they have waited."""
+        """So long they have waited until the last prompt that was read at once."""
         self.spare_s = max(0.0, self.spare_s - max(0.0, seconds - self.wait_s))

@@ -88,7 +88,7 @@ class Prefill:
         self._sweep()
         ready: list[Joining] = []
         chunks: list[Chunk] = []
-        began, budget = perf_counter(), turn.budget
+        began, budget, at_once_s = perf_counter(), turn.budget, 0.0
         while budget > 0 and self._readings:
             left_s = began + turn.wait_s + turn.spare_s - perf_counter()
             portion = self._next(budget, left_s, turn.wait_s, beside=bool(ready))
@@ -101,6 +101,8 @@ class Prefill:
             except self._forgiven as error:
                 chunks += self._fail(portion, error)
                 continue
+            if deadline == inf:
+                at_once_s = perf_counter() - began
             self._pace.note(portion.tokens, portion.spent_s, portion.depth, portion.longest_s)
             budget -= max(1, portion.tokens)
             for reading in self._end(portion):
@@ -109,7 +111,7 @@ class Prefill:
                     ready += self._leave(reading)
                 else:
                     budget = 0  # a part of a long prompt is enough
-        self._patience.note(perf_counter() - began)
+        self._patience.note(at_once_s)
         return ready, chunks
 
     def _sweep(self) -> None:

@@ -17,7 +17,8 @@ def firsts(chunks: list[Chunk]) -> list[str]:
 
 def test_who_decodes_gets_a_token_between_any_two_chunks(roomy_engine: Engine) -> None:
     roomy_engine.add(a_task(request="running", max_tokens=3000))
-    roomy_engine.step()
+    while not tokens(roomy_engine.step(), "running"):
+        pass  # on a loaded machine its prompt may take two steps
     roomy_engine.add(a_task(LONG, "long", max_tokens=1))
     steps: list[list[Chunk]] = []
     while not any(isinstance(chunk, Tokens) and chunk.request == "long" for step in steps for chunk in step):
