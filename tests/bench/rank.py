@@ -20,6 +20,8 @@ from schemas.chunks import Tokens
 from schemas.group import Seat
 from tests.engine.running import ORIGIN, a_task
 
+PATIENCE_S = 60.0
+
 
 class Job(Struct, frozen=True):
     """`seat` None: the whole model in one process."""
@@ -32,6 +34,8 @@ class Job(Struct, frozen=True):
     """Tokens of each prompt."""
     tokens: int
     answers: int
+    silent: bool = False
+    """It talks to no other rank, and is told nothing: see `tests/bench/silence.py`."""
 
 
 class Spoken(Struct, frozen=True):
@@ -44,32 +48,49 @@ class Spoken(Struct, frozen=True):
 def main() -> None:
     job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
     wanted = Wanted(engine="mlx", folder=Path(job.folder), origin=ORIGIN, seat=job.seat)
+    if job.silent and job.seat is not None:
+        return tell(job, silenced(wanted, job.seat))
     if job.seat is not None and job.seat.rank:
         return follow(wanted, f"{job.rounds}{job.seat.rank}")
     others = [] if job.seat is None else [call(job.rounds, rank) for rank in range(1, job.seat.size)]
-    engine: Engine = make_rank(wanted)
-    if job.seat is not None:
-        engine = Leading(
-            make_rank(wanted), lambda told: [other.send_bytes(told) for other in others] and None
-        )
-    engine.load(lambda _: None)
-    engine.warm()
-    spoken = [speak(engine, job, number) for number in range(job.answers)]
-    sys.stdout.buffer.write(msgspec.json.encode(spoken))
-    sys.stdout.flush()
+
+    def tell_others(told: bytes) -> None:
+        for other in others:
+            other.send_bytes(told)
+
+    alone = make_rank(wanted)
+    tell(job, alone if job.seat is None else Leading(alone, tell_others))
     for other in others:
         other.send_bytes(b"")
     return None
 
 
+def silenced(wanted: Wanted, seat: Seat) -> Engine:
+    engine = make_rank(wanted)  # MLX is there from here on
+    from tests.bench.silence import silence
+
+    silence(seat)
+    return engine
+
+
+def tell(job: Job, engine: Engine) -> None:
+    engine.load(lambda _: None)
+    engine.warm()
+    spoken = [speak(engine, job, number) for number in range(job.answers)]
+    sys.stdout.buffer.write(msgspec.json.encode(spoken))
+    sys.stdout.flush()
+
+
 def call(rounds: str, rank: int) -> Connection:
     """Whoever listens there may need a moment to come."""
-    for _ in range(600):
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
         try:
             return Client(f"{rounds}{rank}")
         except (FileNotFoundError, ConnectionRefusedError):
+            if time.monotonic() > deadline:
+                raise
             time.sleep(0.1)
-    raise TimeoutError(f"rank {rank} has not come")
 
 
 def follow(wanted: Wanted, path: str) -> None:

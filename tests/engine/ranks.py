@@ -29,7 +29,7 @@ class Job(NamedTuple):
 def play(size: int, jobs: Sequence[Job], script: Script) -> list[Answers]:
     """The answers to each job, as rank 0 gave them."""
     spawn = multiprocessing.get_context("spawn")
-    addresses = tuple(f"127.0.0.1:{port}" for port in _free_ports(size))
+    addresses = tuple(f"127.0.0.1:{port}" for port in free_ports(size))
     pipes = [spawn.Pipe(duplex=False) for _ in range(size)]  # the first brings the answers back
     told = [sender for _, sender in pipes[1:]]
     ranks = [spawn.Process(target=lead, args=(addresses, jobs, script, told, pipes[0][1]))]
@@ -108,7 +108,7 @@ def maker(rank: int, addresses: tuple[str, ...]) -> Callable[[Job], RankEngine]:
     return make
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     with_ports = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     try:
         return [each.getsockname()[1] for each in with_ports]
