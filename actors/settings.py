@@ -186,6 +186,11 @@ def wants_tracebacks() -> bool:
     return os.environ.get("TROUPE_DEBUG", "").lower() not in {"", "0", "false"}
 
 
+def without_settings() -> dict[str, str]:
+    """The environment for a runner: it is told what it needs, and no tokens."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("TROUPE_")}
+
+
 def _find_file(environ: Mapping[str, str], folder: Path, given: Mapping[str, Given]) -> Path | None:
     """`TROUPE_CONFIG`, else the first of `troupe.toml` here and in the data folder."""
     named = environ.get("TROUPE_CONFIG")

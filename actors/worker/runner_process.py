@@ -15,6 +15,7 @@ import structlog
 from msgspec import Struct
 
 from actors.runner.job import LastWords, RunnerJob, Standing
+from actors.settings import without_settings
 from actors.worker.runner_log import RunnerLog
 from schemas.instance import Fate
 
@@ -54,6 +55,7 @@ class RunnerProcess:
             stdout=PIPE,
             stderr=PIPE,
             start_new_session=True,
+            env=without_settings(),
         )
         runner = cls(process, log_file)
         assert process.stdin is not None
