@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import random
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from http.client import NOT_FOUND, OK, SERVICE_UNAVAILABLE
 from urllib.parse import quote
 
@@ -96,7 +96,8 @@ class ClusterColleagues:
             async with asyncio.timeout(None) as limit:
 
                 def give_up(_: object) -> None:
-                    limit.reschedule(0)  # long ago: now
+                    with suppress(RuntimeError):  # the block has ended at this moment
+                        limit.reschedule(0)  # long ago: now
 
                 lost.add_done_callback(give_up)
                 try:
