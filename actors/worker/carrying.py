@@ -86,11 +86,7 @@ class Carrying:
 
         def has(shard: Shard, state: State) -> bool:
             found = files_of(state, shard.node, spec.id, spec.source)
-            return (
-                found is not None
-                and found.status == "complete"
-                and found.covers(shard.layers)
-            )
+            return found is not None and found.status == "complete" and found.covers(shard.layers)
 
         def known(state: State) -> bool:
             mine = files_of(state, self._shard.node, spec.id, spec.source)
