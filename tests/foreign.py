@@ -45,7 +45,7 @@ async def foreign(folder: Path, configuration: str) -> AsyncIterator[Foreign]:
         async with asyncio.timeout(15):
             while not (ports := _ports(folder)):
                 assert process.poll() is None, (folder / "nats.log").read_text()
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.02)  # the pause: the server tells by a file alone
         yield Foreign(process, ports)
     finally:
         process.terminate()
