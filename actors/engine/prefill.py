@@ -94,6 +94,7 @@ class Prefill:
             portion = self._next(budget, left_s, turn.wait_s, beside=bool(ready))
             deadline = inf if self._ends_within(left_s, portion) else began + turn.wait_s
             if budget < turn.budget and perf_counter() >= deadline:
+                self._turn -= 1  # it comes first in the next step
                 break
             try:
                 if not portion.go_on(deadline):

@@ -207,3 +207,19 @@ def test_nobody_waits_while_nobody_decodes() -> None:
     patience = Patience(wait_s=0, spare_s=0)
     patience.begin(0, 1, 0.01)
     assert patience.spare_s == SPARE_S
+
+
+@pytest.mark.parametrize("ahead", range(4))
+def test_a_long_prompt_has_its_turn_although_no_step_has_time_for_two(
+    stepping: MlxEngine, ahead: int
+) -> None:
+    stepping._prefill._turn = ahead
+    half_way(stepping, long=LONG)
+    chunks: list[Chunk] = []
+    steps = 0
+    while not tokens(chunks, "long") and steps < 400:
+        steps += 1
+        stepping.add(a_task([5, 6], f"short{steps}", max_tokens=1))
+        chunks = stepping.step(CRUMB)
+    drain(stepping, WHOLE)
+    assert steps < 400
