@@ -331,7 +331,9 @@ class Connection:
         with suppress(NatsError, OSError, TimeoutError, asyncio.InvalidStateError):
             if self.up:
                 await self.client.flush(timeout=1)
-        with suppress(NatsError, OSError, TimeoutError, RuntimeError):  # uvloop's, where the transport went first
+        with suppress(
+            NatsError, OSError, TimeoutError, RuntimeError
+        ):  # uvloop's, where the transport went first
             async with asyncio.timeout(CLOSE_S):  # before Python 3.12 a failed handshake is never closed
                 await self.client.close()
         self.closed.set()

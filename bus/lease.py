@@ -139,7 +139,7 @@ def _note(held: dict[str, Holder], entry: Entry) -> bool:
     """Whether somebody else, or nobody, holds it now."""
     before = held.pop(entry.key, None)
     if entry.value:
-        with suppress(UNREADABLE):  # somebody else's garbage holds no lease
+        with suppress(*UNREADABLE):  # somebody else's garbage holds no lease
             held[entry.key] = msgspec.json.decode(entry.value, type=Holder)
     return held.get(entry.key) != before
 

@@ -4,7 +4,22 @@ from typing import Annotated
 
 import typer
 
-from actors.cli import chat, doctor, down, drain, events, forget, load, models, nodes, preview, pull, rm, status, up
+from actors.cli import (
+    chat,
+    doctor,
+    down,
+    drain,
+    events,
+    forget,
+    load,
+    models,
+    nodes,
+    preview,
+    pull,
+    rm,
+    status,
+    up,
+)
 from actors.version import VERSION
 
 app = typer.Typer(

@@ -279,7 +279,7 @@ class MlxEngine:
 
     def _lose_draft(self, why: str) -> None:
         """For good: what failed once for lack of memory would fail again."""
-        log.exception("draft.dropped", reason=why)
+        log.error("draft.dropped", reason=why)
         if self._decoding.speculation is not None:
             self._drafted = self._decoding.speculation.tally
         self._decoding.speculation = None

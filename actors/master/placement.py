@@ -101,7 +101,9 @@ def ask(spec: ModelSpec, state: State, but: InstanceId | None = None) -> Questio
     splits = WHOLE if card is None or spec.draft else splittable(card.architecture)
     slots = usual_slots(any(node.profile.accelerator == "cpu" for node in workers))
     shape = UNREAD if card is None else _with_draft(shape_of(card, spec, slots), spec, state)
-    return Question(shape, Topology(tuple(machines), MeasuredLinks(state.links)), _until_read(spec, card), splits)
+    return Question(
+        shape, Topology(tuple(machines), MeasuredLinks(state.links)), _until_read(spec, card), splits
+    )
 
 
 def fits(instance: Instance, state: State) -> bool:
