@@ -35,6 +35,8 @@ class Membership(Actor):
         self._joining = joining
         self._holder = Holder(node=joining.node, incarnation=joining.incarnation)
         self._lease: Lease | None = None
+        self._renewed = asyncio.Event()
+        """Set for a moment at each renewal."""
 
     async def setup(self) -> None:
         await self._acquire()
@@ -56,19 +58,27 @@ class Membership(Actor):
                 await self._lease.renew()
             except BusAway:
                 await self.bus.until_connected()
+                continue
             except LeaseLost:
                 self.logger.warning("membership.lapsed")
                 await self._require_alone()
                 await self._acquire()
-                await self._join()
+            self._renewed.set()
+            self._renewed.clear()
 
     @forever
     async def stay(self) -> None:
-        """Rejoin when the leader took this node for lost, or forgot it, though it lives."""
-        async for state in self.bus.view.states():
-            known = state.nodes.get(self._holder.node)
-            if known is None or (known.incarnation == self._holder.incarnation and not known.alive):
+        """Rejoin when the leader took this node for lost, or forgot it, though it lives: with a lease, or it is lost again."""
+        async for _ in self.bus.view.states():
+            while self._is_missed and not (self._lease and self._lease.valid):
+                await self._renewed.wait()
+            if self._is_missed:
                 await self._join()
+
+    @property
+    def _is_missed(self) -> bool:
+        known = self.bus.view.state.nodes.get(self._holder.node)
+        return known is None or (known.incarnation == self._holder.incarnation and not known.alive)
 
     async def _require_alone(self) -> None:
         holder = None

@@ -38,7 +38,9 @@ class Senses:
     def ripe(self, state: State, lost: Iterable[NodeId], grace_s: float) -> tuple[Ripe, float | None]:
         """What has lasted for long enough, and in how many seconds something else will have."""
         self.activity.forget_all_but(state.models, state.instances)
-        gone = {f"node {node}": NodeId(node) for node in lost}
+        gone = {
+            f"node {node} {state.nodes[node].seq}": node for node in lost
+        }  # who has joined since begins anew
         failed = {
             f"instance {one.id}.{one.attempt}": one
             for one in state.instances.values()

@@ -10,6 +10,7 @@ from actors.master.copies import is_alive
 from actors.master.decisions import backoff_s, decide, heal
 from actors.master.placement import NoPlace, Placement, place
 from actors.master.ripe import Ripe
+from actors.master.senses import Senses
 from schemas.commands import DrainNode, LoadModel, RestartInstance, UnloadModel
 from schemas.events import (
     Decided,
@@ -243,6 +244,17 @@ def test_a_complaint_is_ripe_when_it_was_made_without_pause_for_its_delay(
         ripe, again_s = complaints.ripe(dict.fromkeys(made, 5.0), now)
         assert ripe == {name for name in made if since[name] + 5.0 - now <= 0}
         assert again_s is None or again_s > 0
+
+
+def test_who_was_lost_and_has_joined_again_is_given_its_time_anew() -> None:
+    """The leader may hear of both at once."""
+    node, clock = NodeId("n1"), count().__next__
+    senses, before = Senses(clock), after(State(), joined(node))
+    assert not senses.ripe(before, [node], 1.0)[0].lost
+    assert senses.ripe(before, [node], 1.0)[0].lost == {node}
+    back = after(before, NodeLost(node=node, incarnation="one", why="its lease ran out"), joined(node))
+    assert not senses.ripe(back, [node], 1.0)[0].lost
+    assert senses.ripe(back, [node], 1.0)[0].lost == {node}
 
 
 def test_a_restart_that_has_no_place_is_refused() -> None:
