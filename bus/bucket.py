@@ -66,17 +66,17 @@ class Bucket:
         """Delete a key, leaving a marker that watchers see; `revision` as with `put`."""
         return await self._publish(key, b"", {OPERATION: "DEL"}, revision)
 
-    async def drop_marker(self, key: str, revision: int) -> int:
-        """Remove the marker that `delete` has left, unless somebody has written since; returns the key's revision now.
+    async def drop_marker(self, key: str, revision: int) -> bool:
+        """Remove the marker that `delete` has left, unless somebody has written since; whether it is gone.
 
-        One that cannot be removed does no harm.
+        Who reads the bucket at this moment may not hear of the deletion any more. One that cannot be removed does no harm.
         """
         with suppress(NatsTimeout, ConnectionClosedError, NoStreamResponseError, APIError):
             await self._connection.jetstream.purge_stream(
                 self._stream, seq=revision + 1, subject=self._prefix + key
             )
-            return 0
-        return revision
+            return True
+        return False
 
     async def _publish(self, key: str, payload: bytes, headers: dict[str, str], revision: int | None) -> int:
         if revision is not None:

@@ -1,12 +1,24 @@
 """The leader's copy of the state into the bucket `troupe_state`, one key for each entity."""
 
+from collections import deque
 from collections.abc import Iterator
+from time import monotonic
+from typing import NamedTuple
 
 from bus.bucket import Bucket
 from bus.connection import Connection
 from bus.streams import Streams
 from bus.view import HEAD, Head, key_of, restore
 from schemas.state import TABLES, TYPES, Change, Model, State
+
+MARKER_S = 60.0
+"""Who began to read the bucket before something was deleted has read it all by then, the marker of that too; seconds."""
+
+
+class _Marker(NamedTuple):
+    since: float
+    key: str
+    revision: int
 
 
 class Snapshots:
@@ -21,6 +33,8 @@ class Snapshots:
         self._models = Bucket(connection, Streams(cluster).models)
         self._written: State | None = None
         self._revisions: dict[str, int] = {}
+        self._markers: deque[_Marker] = deque()
+        """The oldest first; there will be other instances, and markers of each of them would be read by all who join."""
 
     def forget(self) -> None:
         """A new reign begins: others may have written since the last one."""
@@ -39,23 +53,31 @@ class Snapshots:
             await self._put(change)
         self._revisions[HEAD] = await self._state.put(HEAD, Head(state.seq), self._revisions.get(HEAD, 0))
         self._written = state
+        await self._drop_markers()
 
     async def _read(self) -> State:
         entries = await self._state.entries()
         self._revisions = {entry.key: entry.revision for entry in entries}
+        self._markers.clear()
         state = restore(entries)
         known = {HEAD, *(key_of(change) for change in state.entities())}
         for entry in entries:
             if entry.value is None:
-                self._revisions[entry.key] = await self._state.drop_marker(entry.key, entry.revision)
+                self._markers.append(_Marker(monotonic(), entry.key, entry.revision))
             elif entry.key not in known and entry.key.partition(".")[0] in TYPES:  # nobody can read it
                 await self._delete(entry.key, entry.revision)
         return state
 
     async def _delete(self, key: str, revision: int) -> None:
-        """Without a trace: there will be other instances, and markers of each of them would be read by all who join."""
-        marker = await self._state.delete(key, revision)
-        self._revisions[key] = await self._state.drop_marker(key, marker)
+        self._revisions[key] = marker = await self._state.delete(key, revision)
+        self._markers.append(_Marker(monotonic(), key, marker))
+
+    async def _drop_markers(self) -> None:
+        """Of those that all have seen who are to see them: without its marker what is gone would stay with them."""
+        while self._markers and monotonic() - self._markers[0].since >= MARKER_S:
+            _, key, revision = self._markers.popleft()
+            if self._revisions.get(key) == revision and await self._state.drop_marker(key, revision):
+                del self._revisions[key]
 
     async def _put(self, change: Change) -> None:
         key = key_of(change)

@@ -16,7 +16,7 @@ from actors.engine.arrays import evaluate, from_numpy, in_place
 from actors.engine.pausable import pause
 from actors.engine.slow_exp import slow_exp
 
-BLOCK = 1 << 22
+BLOCK = 1 << 21
 """Weights that are computed at once, of all heads; with fewer the keys are read from memory too often."""
 
 _fast: Any = mx.fast

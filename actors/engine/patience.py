@@ -4,8 +4,8 @@ from msgspec import Struct
 
 WAIT_S = 0.2
 """Longest in one step for a part of a prompt; seconds."""
-WAIT_STEPS = 1.5
-"""And no longer than so many of their own steps."""
+WAIT_STEPS = 1.0
+"""And no longer than so many of their own steps: what a part of a prompt leaves in the caches slows these too."""
 CROWD_S = 0.15
 """But so long while as many wait for their first token as decode: to read them in crumbs costs everybody more."""
 ALONE_S = 0.1
