@@ -140,8 +140,8 @@ async def test_running_streams_beside_a_long_prompt(
         beside = [range(begin, len(stream.at)) for begin, stream in zip(begun, streams, strict=True)]
         during = [gap for stream, part in zip(streams, beside, strict=True) for gap in stream.gaps(part)]
     async with listening(url, prompts) as streams, asyncio.timeout(900):
-        while any(len(stream.at) < part.stop for stream, part in zip(streams, beside, strict=True)):
-            await asyncio.sleep(0.1)  # noqa: ASYNC110  # what listens must not spend time on anybody who waits
+        while any(len(stream.at) < part.stop for stream, part in zip(streams, beside, strict=True)):  # noqa: ASYNC110
+            await asyncio.sleep(0.1)  # what listens must not spend time on anybody who waits
         alone = [gap for stream, part in zip(streams, beside, strict=True) for gap in stream.gaps(part)]
     ratio = percentile(during, 0.99) / percentile(alone, 0.99)
     note = (
