@@ -92,8 +92,7 @@ class EngineThread:
                 while self._orders:
                     self._orders.popleft()(engine)
                 if engine.idle:
-                    self._note(engine)
-                    self._news.wait()
+                    self._rest(engine)
                 else:
                     self._step(engine)
         finally:
@@ -110,6 +109,12 @@ class EngineThread:
         self._engine = engine
         self._tell_stage("ready", engine.slots)
         return engine
+
+    def _rest(self, engine: Engine) -> None:
+        """Until there is news; that it is to leave may be what was just forgotten."""
+        self._note(engine)
+        if not self._leaving:
+            self._news.wait()
 
     def _step(self, engine: Engine) -> None:
         self.vitals.step_begins()
