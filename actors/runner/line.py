@@ -41,14 +41,11 @@ async def waiting_for_line(host: str) -> AsyncGenerator[int]:
 @asynccontextmanager
 async def line_to(bus: Bus, to: Present, node: NodeId) -> AsyncGenerator[None]:
     """While the block runs, the link to the next rank is watched; raises GroupBroken when it is cut."""
-    if not to.line:
+    way = await _reached(bus, to, node) if to.line else None
+    if way is None:
         yield
         return
-    try:
-        async with asyncio.timeout(REACH_S):
-            reader, writer = await asyncio.open_connection(to.host, to.line)
-    except OSError as error:
-        raise await _cut(bus, to, node, error) from error
+    reader, writer = way
     _keep_asking(writer.get_extra_info("socket"))
     async with asyncio.TaskGroup() as beside:
         watching = beside.create_task(_watch(reader, bus, to, node))
@@ -57,6 +54,19 @@ async def line_to(bus: Bus, to: Present, node: NodeId) -> AsyncGenerator[None]:
         finally:
             watching.cancel()
             writer.close()
+
+
+async def _reached(
+    bus: Bus, to: Present, node: NodeId
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
+    """None: the way is there and the next rank's process is gone, which is for its worker to tell."""
+    try:
+        async with asyncio.timeout(REACH_S):
+            return await asyncio.open_connection(to.host, to.line)
+    except ConnectionRefusedError:
+        return None
+    except OSError as error:
+        raise await _cut(bus, to, node, error) from error
 
 
 async def _watch(reader: asyncio.StreamReader, bus: Bus, to: Present, node: NodeId) -> None:

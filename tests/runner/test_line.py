@@ -13,10 +13,12 @@ from schemas.group import Present
 from schemas.ids import NodeId
 
 HOST, NEXT = "127.0.0.1", NodeId("n2")
+NOWHERE = "255.255.255.255"
+"""No connection leads there, on any machine."""
 
 
-def present(line: int) -> Present:
-    return Present(rank=1, host=HOST, port=9, machine="m", line=line)
+def present(line: int, host: str = HOST) -> Present:
+    return Present(rank=1, host=host, port=9, machine="m", line=line)
 
 
 @pytest.fixture
@@ -35,12 +37,18 @@ async def lost(bus: Bus) -> AsyncIterator[list[LinkLost]]:
 async def test_a_rank_that_cannot_be_reached_breaks_the_group_and_the_link_is_told(
     bus: Bus, lost: list[LinkLost]
 ) -> None:
-    async with waiting_for_line(HOST) as port:
-        pass  # nobody listens there any more
-    with pytest.raises(GroupBroken, match=r"the link to rank 1 \(node n2 at 127\.0\.0\.1\) is cut"):
-        async with line_to(bus, present(port), NEXT):
+    with pytest.raises(GroupBroken, match=r"the link to rank 1 \(node n2 at 255\.255\.255\.255\) is cut"):
+        async with line_to(bus, present(9, NOWHERE), NEXT):
             raise AssertionError("there is no link")
     assert lost == [LinkLost(to=NEXT)]
+
+
+async def test_a_rank_that_ended_before_it_was_reached_is_no_cut_link(bus: Bus, lost: list[LinkLost]) -> None:
+    async with waiting_for_line(HOST) as port:
+        pass  # nobody listens there any more
+    async with line_to(bus, present(port), NEXT):
+        assert await bus.answers(2.0), "the group goes on, until the rank's worker has told"
+    assert lost == []
 
 
 async def test_the_end_of_the_next_ranks_process_is_no_cut_link(bus: Bus, lost: list[LinkLost]) -> None:
