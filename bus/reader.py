@@ -112,9 +112,12 @@ class Reader:
             if message is None:
                 return
             if not is_stored(message):
-                if await self._control(message, expected):
-                    continue
-                return
+                if not await self._control(message, expected):
+                    return
+                if behind and _is_idle(message):  # what it was behind with has been deleted, or has run out
+                    behind = False
+                    yield "caught_up"
+                continue
             delivery = _Delivery.of(message)
             if delivery.consumer_seq != expected:
                 log.info("reader.gap", stream=self._stream, expected=expected, got=delivery.consumer_seq)
@@ -160,6 +163,12 @@ class _Delivery(Struct, frozen=True):
 def is_stored(message: Msg) -> bool:
     """Whether a stream holds it, or JetStream itself says something; the headers are their sender's, and do not tell."""
     return message.reply.startswith("$JS.ACK.")
+
+
+def _is_idle(message: Msg) -> bool:
+    """Whether this heartbeat says that there is nothing to be delivered now."""
+    headers = message.headers or {}
+    return "Nats-Last-Consumer" in headers and "Nats-Consumer-Stalled" not in headers
 
 
 async def tell_end(over: asyncio.Event, inbox: "asyncio.Queue[Msg | None]") -> None:

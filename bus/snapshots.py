@@ -82,12 +82,14 @@ class Snapshots:
     async def _put(self, change: Change) -> None:
         key = key_of(change)
         revision = self._revisions.get(key, 0)
+        if (
+            change.kind == "model"
+        ):  # first: who fails in between finds the state's key as it was, and does both again
+            await self._catalogue(key.removeprefix("model."), change)
         if change.value is None:
             await self._delete(key, revision)
         else:
             self._revisions[key] = await self._state.put(key, change.value, revision)
-        if change.kind == "model":
-            await self._catalogue(key.removeprefix("model."), change)
 
     async def _catalogue(self, key: str, change: Change) -> None:
         if isinstance(change.value, Model):
