@@ -33,6 +33,8 @@ class Job(Struct, frozen=True, kw_only=True):
     prompts: list[str] = []
     """One for each stream; none: all ask the same."""
     greedy: bool = False
+    lane: str = ""
+    """Empty: none is asked for."""
     closes: bool = False
     """The server ends an answer by closing the connection, as mlx_lm.server does."""
 
@@ -126,7 +128,8 @@ def request_of(job: Job, stream: int) -> bytes:
     raw = msgspec.json.encode(body)
     head = (
         f"POST /v1/chat/completions HTTP/1.1\r\nhost: {job.host}:{job.port}\r\n"
-        f"content-type: application/json\r\ncontent-length: {len(raw)}\r\n\r\n"
+        f"content-type: application/json\r\ncontent-length: {len(raw)}\r\n"
+        f"{f'x-troupe-priority: {job.lane}' if job.lane else 'accept: */*'}\r\n\r\n"
     )
     return head.encode() + raw
 
