@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections.abc import Collection
 from contextlib import suppress
 from secrets import token_hex
 
@@ -64,7 +65,7 @@ class Surveyor(Actor):
     @forever
     async def survey(self) -> None:
         while True:
-            others = peers(self.bus.view.state, self.bus.node)
+            others = self._others(self.bus.view.state)
             self._known = {node: link for node, link in self._known.items() if node in others}
             self._at = {node: at for node, at in self._at.items() if node in others}
             due = [node for node in others if node not in self._at] or await self._oldest(others)
@@ -78,12 +79,16 @@ class Surveyor(Actor):
         cut = self._unreachable()
         try:
             await self.bus.view.until(
-                lambda state: peers(state, self.bus.node) != others or self._unreachable() != cut,
+                lambda state: self._others(state) != others or self._unreachable() != cut,
                 timeout_s=RETRY_S if cut else REFRESH_S,
             )
         except TimeoutError:
             return cut or sorted(others, key=self._at.__getitem__)[:1]
         return []
+
+    def _others(self, state: State) -> list[NodeId]:
+        """A link that a rank has found to be cut is measured too, wherever it leads."""
+        return peers(state, self.bus.node, self._unreachable())
 
     def _unreachable(self) -> list[NodeId]:
         return [node for node, link in self._known.items() if not link.reachable]
@@ -128,11 +133,12 @@ class Surveyor(Actor):
         )
 
 
-def peers(state: State, me: NodeId) -> list[NodeId]:
-    """Whom a node measures: the workers that are there; of many, those that come after it in the order of names."""
+def peers(state: State, me: NodeId, too: Collection[NodeId] = ()) -> list[NodeId]:
+    """Whom a node measures: the workers that are there; of many, those that come after it in the order of names, and those
+    of `too`."""
     names = sorted(node.id for node in state.nodes.values() if node.alive and "worker" in node.roles)
     after = [name for name in names if name > me] + [name for name in names if name < me]
-    return after[:MOST_LINKS]
+    return after[:MOST_LINKS] + [name for name in after[MOST_LINKS:] if name in too]
 
 
 def differs(old: Link | None, new: Link) -> bool:

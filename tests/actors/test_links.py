@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TypeGuard
 
 import pytest
@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from actors.links.surveyor import MOST_LINKS, Surveyor, differs, peers
 from actors.links.yardstick import Measured, be_measured, measure
+from bus.bus import Bus
+from bus.errors import NobodyThere
 from schemas.commands import Done, LinkLost, LinkNoted
 from schemas.events import LinksMeasured
 from schemas.ids import NodeId
@@ -93,6 +95,36 @@ async def test_a_lost_link_is_believed_at_once_and_then_measured(
     for task in living:
         task.cancel()
     await asyncio.wait(living)
+
+
+async def test_a_lost_link_to_a_node_that_others_measure_is_measured_too(
+    connect_bus: ConnectBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.links.surveyor.MOST_LINKS", 0)  # both have others to measure
+    monkeypatch.setattr("actors.links.surveyor.PAUSE_S", 0.01)
+    one, two = await connect_bus("n1"), await connect_bus("n2")
+    for name in ("n1", "n2"):
+        await one.log.record(joined(name))
+    living = [asyncio.create_task(Surveyor(bus, ("127.0.0.1",)).run()) for bus in (one, two)]
+
+    def reachable(state: State) -> bool | None:
+        return state.links[NodeId("n1")].links[0].reachable if "n1" in state.links else None
+
+    await _lose(two, NodeId("n1"), NodeId("n2"))
+    await one.view.until(reachable, timeout_s=30)
+    said = [each.event.links[0].reachable async for each in one.log.past() if _of(each.event, "n1")]
+    assert said == [False, True]
+    for task in living:
+        task.cancel()
+    await asyncio.wait(living)
+
+
+async def _lose(bus: Bus, one: NodeId, two: NodeId) -> None:
+    """Said to a surveyor that may have only just begun."""
+    while True:
+        with suppress(NobodyThere):
+            assert isinstance(await bus.ask(bus.subjects.link(one), LinkLost(to=two), LinkNoted), Done)
+            return
 
 
 async def test_a_node_that_is_there_and_cannot_be_reached_is_said_to_be_so(
