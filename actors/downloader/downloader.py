@@ -12,7 +12,7 @@ from actors.downloader.peers.piece_server import PieceServer
 from actors.downloader.perseverance import Pace
 from actors.downloader.record import DownloadRecord
 from actors.downloader.sources.fetched_model import FetchedModel
-from actors.downloader.sources.source import Unobtainable
+from actors.downloader.sources.source import Unavailable, Unobtainable
 from actors.downloader.sources.sources import Sources
 from actors.downloader.supply import Supply
 from actors.downloader.wanted import PULLED, Wanted, covers, wanted
@@ -110,10 +110,15 @@ class Downloader(Actor):
         if not folder.is_dir() and not self._downloads(folder):
             return Refused("not_found", f"nothing of {order.source} is on this node")
         await self._end_pulls(folder)
-        if not folder.is_dir():
-            await self._forget(folder)
-        elif not await self._shelf.remove(folder):
-            return Refused("busy", f"somebody else has just begun to bring {order.source} here; try again")
+        try:
+            if not folder.is_dir():
+                await self._forget(folder)
+            elif not await self._shelf.remove(folder):
+                return Refused(
+                    "busy", f"somebody else has just begun to bring {order.source} here; try again"
+                )
+        except Unavailable as failure:
+            return Refused("unavailable", str(failure))
         return Done(seq=self.bus.view.state.seq)
 
     async def _end_pulls(self, folder: Path) -> None:

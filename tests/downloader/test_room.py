@@ -1,6 +1,7 @@
 """Room for a model: what goes, and what does not, though it was about to."""
 
 import asyncio
+import errno
 import os
 from pathlib import Path
 
@@ -10,12 +11,14 @@ from actors.downloader.sources.manifest import FOLDER
 from actors.downloader.sources.room import Kept, leaving
 from actors.downloader.sources.shelf import USED, Shelf
 from actors.downloader.sources.source import Unobtainable
-from schemas.commands import Done, PullModel
+from schemas.commands import Done, PullModel, RemoveModel
 from schemas.events import InstancePlaced
 from schemas.ids import InstanceId, ModelId, NodeId
 from schemas.instance import Shard
 from schemas.manifest import MIB
 from schemas.model import ModelSpec
+from schemas.refused import Refused
+from schemas.state import Download, State
 from tests.downloader.member import ME, SOURCE, Join
 from tests.downloader.test_peers import same, size
 from tests.hub import Hub
@@ -132,3 +135,31 @@ async def test_a_model_that_is_placed_while_it_goes_comes_again(join: Join, hub:
     await first.bus.view.until(lambda state: state.download(NodeId("a"), ME) is None)
     await first.pulled()
     assert same(first, llama)
+
+
+async def test_what_the_disk_does_not_let_go_is_named_and_ends_nothing(
+    join: Join, hub: Hub, llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await join("a", max_bytes=size(llama) + MIB)
+    hub.add("org/other", llama)
+    await first.pull()
+    await first.pulled()
+
+    def keep(folder: Path) -> None:
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), folder)
+
+    monkeypatch.setattr("shutil.rmtree", keep)
+    other = ModelId("other")
+    assert isinstance(await first.ask(PullModel(model=other, source="hf:org/other")), Done)
+
+    def told(state: State) -> Download | None:
+        return state.download(NodeId("a"), other)
+
+    await first.bus.view.until(
+        lambda state: (found := told(state)) and f"{first.model} cannot be" in found.reason
+    )
+    monkeypatch.undo()
+    await first.bus.view.until(lambda state: (found := told(state)) and found.status == "complete")
+    monkeypatch.setattr("shutil.rmtree", keep)
+    refused = await first.ask(RemoveModel(model=other, source="hf:org/other"))
+    assert isinstance(refused, Refused) and "cannot be removed: Device or resource busy" in refused.reason

@@ -80,25 +80,31 @@ class Shelf:
         (folder / FOLDER / USED).touch()
 
     async def remove(self, folder: Path) -> bool:
-        """Unless somebody needs or fills it by now; who comes meanwhile waits for it, and begins with nothing."""
+        """Unless somebody needs or fills it by now; who comes meanwhile waits for it, and begins with nothing.
+
+        Raises Unavailable where the disk does not let it go.
+        """
         if self.filling[folder].locked():
             return False
         async with self.filling[folder]:
             if folder in self.in_use():
                 return False
-            (folder / FOLDER).mkdir(exist_ok=True)
             try:
+                (folder / FOLDER).mkdir(exist_ok=True)
                 with folder_lock(folder / FOLDER / "lock"):
                     await self.on_removing(folder)
                     self._holdings.pop(folder.name, None)
                     await in_thread(shutil.rmtree, folder)
             except Unavailable:  # another process fills it
                 return False
+            except OSError as error:
+                raise Unavailable(f"{folder} cannot be removed: {error.strerror or error}") from error
         log.info("model.removed", folder=str(folder))
         return True
 
     async def make_room(self, source: str, folder: Path, missing: int) -> None:
-        """Remove what was not used for longest until `missing` more bytes are within the bound; raises Unobtainable."""
+        """Remove what was not used for longest until `missing` more bytes are within the bound; raises Unobtainable, and
+        Unavailable."""
         staying = frozenset({folder})
         while missing and (
             going := await in_thread(self._leaving, source, folder, missing, staying | self.in_use())
