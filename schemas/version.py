@@ -43,12 +43,19 @@ def serving(state: State, model: Model) -> ModelSpec:
             one.spec.id != model.spec.id
             or one.status != "ready"
             or one.retired
+            or _lost(one, state)
             or door_of(one.spec) == wished
         ):
             continue
         if older is None or one.seq > older.seq:
             older = one
     return model.spec if older is None else older.spec
+
+
+def _lost(instance: Instance, state: State) -> bool:
+    """What was ready on a node that is gone serves nobody."""
+    nodes = (state.nodes.get(node) for node in instance.nodes)
+    return any(node is not None and not node.alive for node in nodes)
 
 
 def pulls(state: State, instance: Instance) -> bool:

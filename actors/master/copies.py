@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
+import msgspec
+
 from actors.master.demand import dismiss, evicted
 from actors.master.placement import NoPlace, Placement, place
 from actors.master.ripe import Ripe
@@ -23,16 +25,19 @@ def scale(model: Model, state: State, ripe: Ripe, new_id: Callable[[], InstanceI
     newer = [one for one in serving if one not in older]
     leaving = [one for one in newer if any(state.nodes[node].draining for node in _known(one, state))]
     there = [one for one in newer if one not in leaving]
-    stranded = [one for one in there if not all(is_alive(node, state) for node in one.nodes)]
+    stranded = [one for one in there if not is_whole(one, state)]
     if len(there) > model.wanted:
         yield from _fewer(there, model.wanted)
     elif stranded:
-        yield from _say(model, place(model.spec, state, but=stranded[0].id))
+        yield from _elsewhere(stranded[0], model, state, ripe, older, newer)
     elif len(there) < model.wanted:
         yield from _one_more(model, state, ripe, older, newer, new_id)
     else:
         failed = next((one for one in there if one.status == "failed" and one.retryable), None)
-        yield from _say(model, place(model.spec, state, but=failed.id) if failed else None)
+        if failed is None:
+            yield from _say(model, None)
+        else:
+            yield from _elsewhere(failed, model, state, ripe, older, newer)
         if all(one.status == "ready" for one in there):  # until then the old ones serve
             yield from _relieve(leaving, older)
 
@@ -73,6 +78,26 @@ def _one_more(
         yield from _say(model, placement)
 
 
+def _elsewhere(
+    one: Instance,
+    model: Model,
+    state: State,
+    ripe: Ripe,
+    older: Sequence[Instance],
+    newer: Sequence[Instance],
+) -> Iterator[Decided]:
+    """It is to be tried again: what makes room for that, or why it has no place. Nothing makes way for a form that has
+    only failed."""
+    others = {key: each for key, each in state.instances.items() if key != one.id}
+    left = msgspec.structs.replace(state, instances=others)
+    lack = place(model.spec, left)
+    beside = [each for each in newer if each.id in others]
+    serves = any(each.status == "ready" for each in beside)
+    ways = older if serves or one.status != "failed" else ()
+    room = _room(model, left, ripe, ways, beside, lack) if isinstance(lack, NoPlace) else None
+    yield from _say(model, lack) if room is None else room
+
+
 def _room(
     model: Model,
     state: State,
@@ -87,7 +112,8 @@ def _room(
     makers = victims(model.spec, state, ripe.idle)
     if makers is not None:
         return evicted(makers, model.spec.id)
-    return make_way(model, state, older, newer, lack) if older else None
+    lives = [one for one in newer if is_whole(one, state)]
+    return make_way(model, state, older, lives, lack) if older else None
 
 
 def _known(instance: Instance, state: State) -> list[NodeId]:
@@ -105,3 +131,8 @@ def _say(model: Model, lack: NoPlace | Placement | None) -> Iterator[Decided]:
 
 def is_alive(node: NodeId, state: State) -> bool:
     return node in state.nodes and state.nodes[node].alive
+
+
+def is_whole(instance: Instance, state: State) -> bool:
+    """All its nodes are there."""
+    return all(is_alive(node, state) for node in instance.nodes)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar, cast
 
-from actors.master.copies import is_alive, scale
+from actors.master.copies import is_alive, is_whole, scale
 from actors.master.demand import demand, rest
 from actors.master.leftovers import forget_node
 from actors.master.placement import NoPlace, Placement, fits, place
@@ -131,7 +131,7 @@ def _mend(instance: Instance, state: State, ripe: Ripe) -> Iterator[Decided]:
         yield from _retry(instance, state, f"node {lost[0]} was lost")
     elif _outgrown(instance, state):
         yield from _move(instance, state)
-    elif instance.id in ripe.failed:
+    elif instance.status == "failed" and instance.id in ripe.failed:
         yield from _retry(instance, state, f"it failed: {instance.reason}")
 
 
@@ -141,7 +141,7 @@ def _over(instance: Instance, state: State, ripe: Ripe) -> str:
         return "it has ended all that it had"
     if instance.id in ripe.overdue:
         return "it had enough time to end what it has"
-    if not all(is_alive(node, state) for node in instance.nodes):
+    if not is_whole(instance, state):
         return "its node was lost"
     return "it failed" if instance.status == "failed" and not instance.retryable else ""
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 
 from actors.master.complaints import Complaints
 from schemas.events import EntityKind, Forgotten
+from schemas.files import earlier_id
 from schemas.ids import ModelId, NodeId
 from schemas.refused import Refused
 from schemas.state import Download, Entity, Node, State
@@ -74,17 +75,21 @@ def carried_by(node: NodeId, state: State) -> list[ModelId]:
 
 
 def _needed(state: State) -> set[ModelId]:
-    """Models that are wished for or placed, and their drafts."""
+    """Models that are wished for or placed, in any version, and their drafts."""
     specs = [model.spec for model in state.models.values()]
     specs += [one.spec for one in state.instances.values()]
-    return {spec.id for spec in specs} | {spec.draft_id for spec in specs if spec.draft}
+    files = {(spec.id, spec.source) for spec in specs} | {
+        (spec.draft_id, spec.draft) for spec in specs if spec.draft
+    }
+    return {name for name, _ in files} | {earlier_id(*each) for each in files}
 
 
 def _is_needed(download: Download, needed: set[ModelId], state: State) -> bool:
     """Files that are kept on a node are known for as long as they and the node are there."""
     if download.model in needed:
         return True
-    kept = download.status == "complete" or download.bytes_done > 0 or download.status == "downloading"
+    comes = download.status == "downloading" or (download.pulled and not download.is_over)
+    kept = comes or download.status == "complete" or download.bytes_done > 0
     return download.node in state.nodes and kept and not download.source.startswith(IN_PLACE)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 
 from actors.master.activity import Activity
 from actors.master.complaints import Complaints
+from actors.master.copies import is_whole
 from actors.master.decisions import backoff_s
 from actors.master.ripe import Ripe
 from schemas.ids import ModelId, NodeId
@@ -68,12 +69,14 @@ class Senses:
         idle: list[tuple[float, ModelId]] = []
         over: list[ModelId] = []
         waits: list[float] = []
+        starved = any(model.unplaced and not model.absent for model in state.models.values())
         for model in state.models.values():
             after_s = model.spec.idle_after_s
             if after_s is None or not model.wanted:
                 continue
             unused_s = self.activity.unused_s(model.spec.id)
-            waits.append(max(AGAIN_S, after_s - unused_s))
+            wait_s = max(AGAIN_S, after_s - unused_s)
+            waits.append(min(wait_s, IDLE_S) if starved else wait_s)
             if not self._is_quiet(model, state):
                 continue
             if unused_s >= after_s:
@@ -83,9 +86,10 @@ class Senses:
         return tuple(model for _, model in sorted(idle)), frozenset(over), min(waits, default=None)
 
     def _is_quiet(self, model: Model, state: State) -> bool:
-        """Nobody is served by it: one that is not ready serves nobody, and who waits for it says so."""
+        """Nobody is served by it: one that is not ready, or whose node is lost, serves nobody, and who waits for it says so."""
         return all(
-            one.status != "ready" or self.activity.is_quiet(one) for one in state.instances_of(model.spec.id)
+            one.status != "ready" or not is_whole(one, state) or self.activity.is_quiet(one)
+            for one in state.instances_of(model.spec.id)
         )
 
 

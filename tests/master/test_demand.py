@@ -1,9 +1,9 @@
 """Loading on demand as pure decisions: whatever happens in whatever order, nothing that serves is unloaded."""
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from actors.master.decisions import decide
 from actors.master.demand import PATIENCE_S
@@ -18,8 +18,9 @@ from schemas.events import (
     ModelDemanded,
     ModelDesired,
     ModelIdled,
+    NodeLost,
 )
-from schemas.ids import InstanceId, ModelId
+from schemas.ids import InstanceId, ModelId, NodeId
 from schemas.model import ModelSpec
 from schemas.node import Pulse
 from schemas.refused import Refused
@@ -124,6 +125,46 @@ def test_what_is_wanted_always_may_take_the_room_of_what_is_idle() -> None:
     assert [one.retired for one in state.instances.values()] == ["it was idle, and makes room for c"]
 
 
+def test_what_is_wanted_always_and_lost_its_node_takes_the_room_of_what_is_idle() -> None:
+    always = ModelSpec(id=ModelId("c"), source="/c")
+    state = after(loaded(cluster(A), A), joined("n2", profile=profile(16 * GIB)))
+    state = after(state, ModelDesired(spec=always), described(always))
+    state = ready(Healer().heal(state))
+    state = Healer().heal(after(state, NodeLost(node=NodeId("n2"), incarnation="one", why="")))
+    assert state.models[always.id].unplaced
+    state = Healer().heal(state, Ripe(idle=(A.id,)))
+    [gone] = state.instances_of(A.id)
+    assert gone.retired == "it was idle, and makes room for c"
+    state = Healer().heal(state, Ripe(drained=frozenset({gone.id})))
+    [moved] = state.instances.values()
+    assert (moved.spec, moved.attempt, moved.nodes) == (always, 2, {"n1"})
+
+
+def test_while_something_has_no_place_it_is_looked_for_others_that_are_idle() -> None:
+    """A second later nobody may use what stands in its way, and no event says so."""
+    always = ModelSpec(id=ModelId("c"), source="/c")
+    state = after(loaded(cluster(A), A), ModelDesired(spec=always), described(always))
+    state = Healer().heal(state)
+    assert state.models[always.id].unplaced
+    _, wait_s = Senses(Clock()).ripe(state, (), 0.0)
+    assert wait_s is not None and wait_s <= IDLE_S
+
+
+def test_a_copy_whose_node_is_lost_keeps_its_model_from_nothing() -> None:
+    """It will never say that it has no request."""
+    state = after(
+        loaded(cluster(pinned := replace(A, node=NodeId("n1"))), pinned),
+        NodeLost(node=NodeId("n1"), incarnation="one", why=""),
+    )
+    clock = Clock()
+    senses = Senses(clock)
+    senses.ripe(state, (), 0.0)
+    clock.now = 10.0
+    ripe, _ = senses.ripe(state, (), 0.0)
+    assert ripe.unused == {A.id}
+    assert not Healer().heal(state, ripe).instances
+
+
 def test_one_that_would_not_help_stays() -> None:
     """The longest unused is too small to make room."""
     state = cluster(A, gib=32, size=1)
@@ -167,7 +208,7 @@ def test_one_whose_size_turns_out_to_be_too_large_is_not_demanded_any_more() -> 
     ],
 )
 def test_wishes_that_contradict_each_other_are_refused(wishes: dict[str, object], named: str) -> None:
-    assert named in contradiction(msgspec.structs.replace(ModelSpec(id=A.id, source="/a"), **wishes))
+    assert named in contradiction(replace(ModelSpec(id=A.id, source="/a"), **wishes))
 
 
 class Clock:

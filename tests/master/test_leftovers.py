@@ -17,6 +17,7 @@ from schemas.events import (
     Recorded,
     Seen,
 )
+from schemas.files import earlier_id
 from schemas.ids import InstanceId, ModelId, NodeId
 from schemas.instance import Shard
 from schemas.model import ModelSpec
@@ -143,6 +144,21 @@ def test_a_draft_is_needed_by_its_model() -> None:
         ModelDesired(spec=spec),
         ModelDescribed(model=spec.draft_id, source="/models/draft", card=card),
     )
+    leftovers.ripe(state, 0.0)
+    clock.now = FORGET_MODEL_S
+    assert leftovers.ripe(state, 0.0) == []
+
+
+def test_the_files_of_a_version_that_still_serves_are_needed() -> None:
+    """It is used in place, and another version that is wished for does not come to be ready."""
+    clock = Clock()
+    leftovers = Leftovers(clock)
+    older = ModelSpec(id=MODEL, source="/models/m")
+    said = DownloadReported(
+        node=N1, model=earlier_id(MODEL, older.source), source=older.source, status="complete"
+    )
+    placed = InstancePlaced(instance=InstanceId("i"), spec=older, shards=(Shard(node=N1),))
+    state = after(State(), joined("n1"), placed, ModelDesired(spec=ModelSpec(id=MODEL, source=HUB)), said)
     leftovers.ripe(state, 0.0)
     clock.now = FORGET_MODEL_S
     assert leftovers.ripe(state, 0.0) == []

@@ -4,8 +4,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.master.ripe import Ripe
-from schemas.events import InstanceDeleted, InstancePlaced, InstanceRetired, ModelDesired, RunnerReported
-from schemas.ids import InstanceId, ModelId
+from schemas.events import (
+    InstanceDeleted,
+    InstancePlaced,
+    InstanceRetired,
+    ModelDesired,
+    NodeDrained,
+    NodeLost,
+    RunnerReported,
+)
+from schemas.ids import InstanceId, ModelId, NodeId
+from schemas.instance import Instance
 from schemas.model import ModelSpec
 from schemas.state import State
 from schemas.version import pulls, same_form, serving
@@ -170,6 +179,45 @@ def check(before: State, state: State) -> None:
         if one.retired and was is not None and not was.retired:
             newer = [each for each in state.instances.values() if each.status == "ready" and not each.retired]
             assert newer or "both do not fit" in one.retired
+
+
+def test_one_of_several_that_failed_and_has_lost_its_room_is_no_end_of_the_rollover() -> None:
+    """Both newer ones were placed before anybody knew how large they are."""
+    state = Healer().heal(after(cluster(40, spec("a")), ModelDesired(spec=spec("b", replicas=2))))
+    first, second = (one for one in state.instances.values() if one.spec.source == "/b")
+    state = after(ready(state, first.id), failed(second), described(spec("b")))
+    state = after(state, joined("n2", profile=profile(8 * GIB)))
+    retry = Ripe(failed=frozenset({second.id}))
+    state = Healer().heal(state, retry)
+    [older] = [one for one in state.instances.values() if one.spec.source == "/a"]
+    assert "what is ready of it serves" in older.retired
+    state = ready(Healer().heal(state, Ripe(drained=frozenset({older.id}), failed=retry.failed)))
+    assert [(one.spec.source, one.attempt) for one in state.instances.values()] == [("/b", 1), ("/b", 2)]
+
+
+def test_for_a_newer_one_that_has_only_failed_nobody_makes_way() -> None:
+    state = Healer().heal(after(cluster(24, spec("a")), ModelDesired(spec=spec("b"))))
+    [newer] = [one for one in state.instances.values() if one.spec.source == "/b"]
+    state = after(state, failed(newer), described(spec("b")))
+    state = Healer().heal(state, Ripe(failed=frozenset({newer.id})))
+    assert [one.retired for one in state.instances.values()] == ["", ""] and serves(state, spec("a"))
+    assert state.models[ME].unplaced
+
+
+def test_what_was_ready_on_a_node_that_is_lost_serves_nobody() -> None:
+    state = after(cluster(16, spec("a")), joined("n2", profile=profile(64 * GIB)))
+    state = Healer().heal(after(state, ModelDesired(spec=spec("b", replicas=2))))
+    first, *_ = (one for one in state.instances.values() if one.spec.source == "/b")
+    state = ready(after(state, NodeDrained(node=NodeId("n2"))), first.id)
+    assert serves(state, spec("a"))
+    state = Healer().heal(after(state, NodeLost(node=NodeId("n1"), incarnation="one", why="")))
+    assert serves(state, spec("b")) and pulls(state, state.instances[first.id])
+
+
+def failed(one: Instance) -> RunnerReported:
+    return RunnerReported(
+        instance=one.id, node=one.shards[0].node, attempt=one.attempt, status="failed", reason="killed"
+    )
 
 
 def test_events_of_a_rollover_in_their_order() -> None:
