@@ -123,17 +123,22 @@ class Downloader(Actor):
 
     async def _end_pulls(self, folder: Path) -> None:
         """What is on its way only because somebody asked for it by name is not wanted any more."""
-        for model, pulled in list(self._pulls.items()):
-            if folder in self._folders([pulled.source]):
-                del self._pulls[model]
-                if delivery := self.deliveries.pop(model, None):
-                    await delivery.stop(replaced=True)
+        for model in self._drop_pulls(folder):
+            if delivery := self.deliveries.pop(model, None):
+                await delivery.stop(replaced=True)
+
+    def _drop_pulls(self, folder: Path) -> list[ModelId]:
+        """Whose files were asked for by name and are kept in `folder`."""
+        dropped = [model for model, pulled in self._pulls.items() if folder in self._folders([pulled.source])]
+        for model in dropped:
+            del self._pulls[model]
+        return dropped
 
     async def _forget(self, folder: Path) -> None:
         """Before the files in it go, so that nobody is told of files that are gone; who needs them by now waits."""
+        self._drop_pulls(folder)
         downloads = self._downloads(folder)
         for download in downloads:
-            self._pulls.pop(download.model, None)
             delivery = self.deliveries.get(download.model)
             if delivery is not None and delivery.is_over:
                 del self.deliveries[download.model]

@@ -84,3 +84,25 @@ async def test_a_pull_that_failed_is_forgotten_when_it_is_removed(join: Join) ->
     order = RemoveModel(model=OTHER.model, source=OTHER.source)
     assert isinstance(await first.ask(order), Done)
     await first.bus.view.until(lambda state: state.download(NodeId("a"), OTHER.model) is None)
+
+
+async def test_a_pull_is_forgotten_with_its_files_though_its_model_has_others_now(
+    join: Join, hub: Hub, llama: Path
+) -> None:
+    first = await join("a")
+    hub.add("org/other", llama)
+    await first.pull()
+    await first.pulled()
+    placed = InstancePlaced(
+        instance=InstanceId("i"),
+        spec=ModelSpec(id=ME, source=OTHER.source),
+        shards=(Shard(node=NodeId("a")),),
+    )
+    await first.bus.log.decide(placed, term=1, after=await first.bus.log.last_decision())
+    await first.bus.view.until(
+        lambda state: (
+            (found := state.download(NodeId("a"), ME)) and found.is_over and found.source == OTHER.source
+        )
+    )
+    assert await first.actor.sources.shelf.remove(first.model)
+    assert not first.actor._pulls, "or it would come again once the model is unloaded"
