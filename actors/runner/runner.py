@@ -4,6 +4,7 @@ import asyncio
 import gc
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 
 import msgspec
 import structlog
@@ -32,7 +33,7 @@ from schemas.events import RunnerReported
 from schemas.group import Seat
 from schemas.instance import RunnerStatus
 from schemas.refused import Refused
-from schemas.task import LANES, Accepted, Cancel, Lane, OfferAnswer, Task
+from schemas.task import LANES, Accepted, Cancel, FindTasks, Lane, OfferAnswer, Task, TasksFound
 from schemas.unreadable import UNREADABLE
 from schemas.version import version_of
 
@@ -80,7 +81,7 @@ class Runner:
         subjects = self._bus.subjects
         try:
             async with (
-                self._bus.serving(subjects.run(self._job.instance), Task, self.offered, packed=True),
+                self._bus.serving(subjects.run(self._job.instance), Task | FindTasks, self._asked, packed=True),
                 self._bus.listening(subjects.cancels, self._cancelled),
                 asyncio.TaskGroup() as self._children,
             ):
@@ -161,6 +162,11 @@ class Runner:
             )
         )
 
+    async def _asked(self, message: Task | FindTasks) -> OfferAnswer | TasksFound:
+        if isinstance(message, Task):
+            return await self.offered(message)
+        return TasksFound(attempts=tuple(each for each in message.attempts if self._tasks.find(*each)))
+
     async def offered(self, task: Task) -> OfferAnswer:
         """Accepted while there is room; the same attempt again is accepted again, and not run twice."""
         job = self._job
@@ -210,8 +216,9 @@ class Runner:
             self._fail(task, "unavailable", f"it is for another version of {task.model}")
         elif self._tasks.has_room_for(task):
             await pulled.take()
+            self._tasks.take(task)
             await self._own_up(task)
-            self._take(task)
+            self._begin(task)
         else:
             freed = self._tasks.freed
             await pulled.give_back()
@@ -221,8 +228,9 @@ class Runner:
         """Its owner knows who has it before the engine does: what ends a runner at once is to be known as that."""
         job = self._job
         begun = Started(task.request, task.attempt, job.instance, job.node, job.attempt)
-        self._bus.post(self._bus.subjects.out(task.api, task.request), msgspec.msgpack.encode([begun]))
-        await self._bus.answers(OWN_UP_S)
+        with suppress(BusError):  # then it hears it from the engine
+            self._bus.post(self._bus.subjects.out(task.api, task.request), msgspec.msgpack.encode([begun]))
+            await self._bus.answers(OWN_UP_S)
 
     def _give_up_others(self, task: Task) -> None:
         """The owner has moved on to this attempt: no chunk of another one is wanted."""
@@ -232,13 +240,16 @@ class Runner:
 
     def _take(self, task: Task) -> None:
         self._tasks.take(task)
+        self._begin(task)
+
+    def _begin(self, task: Task) -> None:
         if task.deadline and task.deadline < time.time():
             self._fail(task, "deadline", "nobody waits for this request any more: its deadline has passed")
         elif task.payload:
             assert self._children is not None
             self._children.create_task(self._fetch(task))
         else:
-            self._engine.add(task)
+            self._add(task)
 
     async def _fetch(self, task: Task) -> None:
         """The prompt was too large for a message."""
@@ -249,10 +260,10 @@ class Runner:
         except BusError as failure:
             self._fail(task, "unavailable", f"the prompt cannot be read: {failure}")
         else:
-            self._add_fetched(msgspec.structs.replace(task, prompt=prompt, payload=""))
+            self._add(msgspec.structs.replace(task, prompt=prompt, payload=""))
 
-    def _add_fetched(self, task: Task) -> None:
-        """Its owner may have moved on, or cancelled, meanwhile."""
+    def _add(self, task: Task) -> None:
+        """Its owner may have moved on, or cancelled, since it was taken."""
         still_open = self._tasks.find(task.request, task.attempt)
         if still_open is not None:
             self._engine.add(task)
