@@ -36,6 +36,8 @@ class Drawn(Struct, frozen=True):
     """What has come of the searches among them."""
 
 
+LATE = 3
+"""A step counts as so many usual ones at most."""
 Agree = Callable[[Sequence[mx.array]], Sequence[mx.array]]
 """What is decided upon, as rank 0 of a group has it: another machine's last bits may be others."""
 
@@ -107,7 +109,9 @@ class Decoding:
         return chunks
 
     def _note(self, seconds: float) -> None:
-        self.step_s = 0.8 * self.step_s + 0.2 * seconds if self.step_s else seconds
+        """What is late once is late for somebody else's doing, and must not count as how long steps take."""
+        known = self.step_s or seconds
+        self.step_s = 0.8 * known + 0.2 * min(seconds, LATE * known)
 
     def _speculate(self, speculation: Speculation) -> None:
         """Several tokens for the only row; a round that fails leaves those that were drawn before it."""
@@ -263,6 +267,8 @@ class Decoding:
     def give_up(self, joining: Sequence[Joining]) -> tuple[list[Row], list[Chunk]]:
         """The step failed, and the arrays may be gone: the rows that were in it, and the chunks that it had made."""
         rows = list(dict.fromkeys(row.root for row in [*self.rows, *(each.row for each in joining)]))
+        for row in rows:
+            row.drawn = row.position
         self.clear()
         return [row for row in rows if not row.over], self._out
 

@@ -151,9 +151,10 @@ class MlxEngine:
         self.slots = slots if many else 1
         self._prefixes = PrefixCache(kept)
         taken = footprint(loaded.model, prefilled(loaded.model, make_cache, [0]))
-        running = taken.tokens(self._limits.running_bytes(on_cpu))
+        all_of_it = taken
         if group is not None and self._limits.batch_bytes is not None:  # they are for all ranks together
-            running = running * taken.token // max(1, group.total(taken.token))
+            all_of_it = replace(taken, token=group.total(taken.token))
+        running = all_of_it.tokens(self._limits.running_bytes(on_cpu))
         worth, running = common([taken.tokens(taken.weights), running])
         self.room = self._limits.room(running, self._context)
         self._decoding = Bands(
@@ -204,7 +205,7 @@ class MlxEngine:
         for chunk in chunks:
             if isinstance(chunk, Failed):
                 reason = f"the model in {self._folder} does not run: {chunk.reason}"
-                raise EngineLoadError(reason, retryable=True)
+                raise EngineLoadError(reason, retryable=chunk.code != "bad_request")
 
     def add(self, task: Task) -> None:
         try:
@@ -299,10 +300,11 @@ class MlxEngine:
         """In the order they came, while there are seats and memory for all sequences of the next."""
         while self._waiting:
             waiting = self._waiting[0]
-            if not self._has_room_for(waiting.answer):
+            if not (waiting.answer.over or self._has_room_for(waiting.answer)):
                 return
             self._waiting.popleft()
-            self._begin(waiting)
+            if not waiting.answer.over:  # cancelled while it waited
+                self._begin(waiting)
 
     def _has_room_for(self, answer: Answer) -> bool:
         """Whoever would be alone is let in."""
@@ -315,8 +317,6 @@ class MlxEngine:
 
     def _begin(self, waiting: Waiting) -> None:
         answer = waiting.answer
-        if answer.over:
-            return  # cancelled while it waited
         try:
             rows = self._rows(waiting)
             ended = [chunk for row in rows for chunk in self._prepare(row)]

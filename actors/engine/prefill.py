@@ -101,6 +101,7 @@ class Prefill:
                     break
             except self._forgiven as error:
                 chunks += self._fail(portion, error)
+                self._sweep()  # other parts of the same answer
                 continue
             if deadline == inf:
                 at_once_s = perf_counter() - began
@@ -179,10 +180,12 @@ class Prefill:
         return self._pace.seconds(sum(reading.left for reading in readings), readings[0].read)
 
     def _ends_within(self, seconds: float, portion: Portion) -> bool:
-        return self._seconds(portion.readings) - portion.spent_s <= seconds
+        """By what is known of the pace, which it has proved wrong when it takes longer."""
+        return 0 <= self._seconds(portion.readings) - portion.spent_s <= seconds
 
     def _read_together(self, group: list[Reading]) -> None:
         """Whole prompts from their start: what pads the shorter ones comes after them, where nothing looks at it."""
+        group = [reading for reading in group if not reading.over]
         longest = max(reading.left for reading in group)
         ids = [reading.rows[0].ids[: reading.left] for reading in group]
         cache = self._make_cache()

@@ -25,7 +25,7 @@ class Suspects:
             if row.suspect or len(rows) == 1:
                 chunks += row.answer.fail(*failure(error))
             else:
-                row.suspect, row.drawn = True, row.position
+                row.suspect = True
                 self._waiting.append(row)
         return chunks
 

@@ -150,6 +150,17 @@ def test_each_band_gets_as_much_time(engine: Any) -> None:
     assert 46 <= chosen.count(short) <= 54
 
 
+def test_a_step_that_was_late_once_does_not_keep_its_band_waiting(engine: Any) -> None:
+    begun(engine, SHORT[0])
+    decoding = engine._decoding._bands[0].decoding
+    decoding.step_s = 0.01
+    decoding._note(60.0)
+    assert decoding.step_s < 0.02
+    for _ in range(100):
+        decoding._note(0.1)
+    assert decoding.step_s == pytest.approx(0.1, abs=0.01)
+
+
 def test_the_band_that_a_turn_names_is_stepped(engine: Any) -> None:
     chunks = begun(engine, SHORT[0], a_task(prompt(1000), "long", max_tokens=60))
     short, long = (band.number for band in engine._decoding._bands)

@@ -7,12 +7,14 @@ from typing import Any, cast
 import pytest
 
 from actors.engine.mlx_engine import MlxEngine
+from actors.engine.pace import Pace
 from actors.engine.patience import SPARE_S, SPARE_STEPS, WAIT_STEPS, Patience
 from actors.engine.pausable import Pausable, pause
 from actors.engine.port import Engine
 from actors.engine.turn import Turn
 from schemas.chunks import Chunk, Failed
 from schemas.ids import RequestId
+from schemas.task import Made, pack_ids
 from tests.engine.running import a_task, finish, run, tokens
 
 WHOLE = Turn(now=0.0, budget=512)
@@ -133,6 +135,54 @@ def test_one_of_several_that_are_read_side_by_side_leaves(stepping: MlxEngine) -
     stepping.cancel(RequestId("r0"), 1)
     chunks = drain(stepping, CRUMB)
     assert tokens(chunks, "r1") == alone and not tokens(chunks, "r0")
+
+
+def test_one_of_several_leaves_before_they_are_read_at_all(
+    stepping: MlxEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = {f"r{at}": LONG[at:][:2] for at in range(2)}
+    alone = tokens(run(stepping, a_task(prompts["r1"], "r1")), "r1")
+    for name, prompt in prompts.items():
+        stepping.add(a_task(prompt, name))
+    stepping._admit()
+    chosen = stepping._prefill._next(512, 1.0, 1.0, beside=False)
+    assert len(chosen.readings) == 2 and under_way(stepping) == [chosen]
+    stepping.cancel(RequestId("r0"), 1)
+    monkeypatch.setattr(stepping._prefill, "_fail", None)
+    assert tokens(drain(stepping, CRUMB), "r1") == alone
+
+
+def test_a_part_that_takes_longer_than_thought_still_stops(
+    stepping: MlxEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stepping._prefill, "_pace", Pace(tokens_s=1e9))
+    stepping.add(a_task(LONG[:16]))
+    stopped = 0
+    for _ in range(3):
+        stepping.step(CRUMB)
+        stopped += len(under_way(stepping))
+    drain(stepping, WHOLE)
+    assert stopped == 2, "once for each layer"
+
+
+def test_what_else_there_is_of_an_answer_that_fails_is_not_read(
+    stepping: MlxEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from actors.engine.reading import Reading
+
+    whole, begun = Reading.go_on, list[int]()
+
+    def breaks(reading: Reading, model: Any, count: int) -> None:
+        if reading.read:
+            begun.append(reading.read)
+            raise MemoryError("no more")
+        whole(reading, model, count)
+
+    monkeypatch.setattr(Reading, "go_on", breaks)
+    made = tuple(Made(pack_ids(LONG[:count])) for count in (3, 4, 5))
+    chunks = run(stepping, a_task(LONG[:20], n=3, made=made, attempt=2))
+    assert [type(chunk) for chunk in chunks].count(Failed) == 1
+    assert len(begun) == 1
 
 
 def test_a_failure_in_the_midst_ends_its_own_request_alone(

@@ -63,6 +63,23 @@ def test_one_more_begins_when_there_is_memory_for_all_of_it(engine: Any) -> None
     assert [len(tokens(chunks, name)) for name in ("large", "small")] == [31, 1]
 
 
+def test_who_is_cancelled_in_the_line_keeps_nobody_waiting(engine: Any) -> None:
+    engine.add(a_task(PROMPT, "first", max_tokens=50))
+    engine.add(a_task(PROMPT, "search", max_tokens=20, beams=Beams(width=3)))
+    engine.add(a_task(PROMPT, "small", max_tokens=1))
+    assert begun(steps(engine, 2)) == ["first"]
+    engine.cancel(RequestId("search"), 0)
+    assert begun(steps(engine, 1)) == ["small"]
+
+
+def test_a_bound_that_leaves_room_for_nobody_is_named_once(llama: Path) -> None:
+    tiny = make_engine(Wanted(engine="mlx", folder=llama, origin=ORIGIN, cache_bytes=0, batch_bytes=1))
+    tiny.load(lambda _: None)
+    with pytest.raises(EngineLoadError, match="place in batch_bytes, which is 1") as failed:
+        tiny.warm()
+    assert not failed.value.retryable
+
+
 def test_those_that_fit_run_at_once(engine: Any) -> None:
     for at in range(5):
         engine.add(a_task(PROMPT, f"r{at}", max_tokens=10))

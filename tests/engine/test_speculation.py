@@ -212,6 +212,25 @@ def test_a_draft_that_breaks_is_dropped(plain: Engine, llama: Path, monkeypatch:
     assert engine.gauges.draft_lost.endswith("which failed: [malloc] the draft has no room")
 
 
+def test_what_a_draft_had_proposed_when_it_broke_changes_no_draw(
+    plain: Engine, llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine: Any = loaded(llama, llama)
+    batch = engine._decoding.speculation._draft._batch
+    score, calls = batch.score, list[int]()
+
+    def broken(ids: Any) -> Any:
+        calls.append(ids.size)
+        if len(calls) == 2:
+            raise RuntimeError("[malloc] the draft has no room")
+        return score(ids)
+
+    monkeypatch.setattr(batch, "score", broken)
+    task = a_task(max_tokens=60, temperature=1.0)
+    assert tokens(run(engine, task)) == tokens(run(plain, task))
+    assert len(calls) == 2 and engine._decoding.speculation is None
+
+
 def test_a_draft_that_cannot_read_is_dropped(
     plain: Engine, llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
