@@ -48,7 +48,8 @@ def _keep(kept: Path, report: EngineReport) -> None:
     """All at once, so that nobody reads a half."""
     draft = kept.with_suffix(f".{os.getpid()}")
     try:
-        draft.write_bytes(msgspec.json.encode(report))
+        with draft.open("xb") as written:  # anybody may put a link to elsewhere into this folder
+            written.write(msgspec.json.encode(report))
         draft.replace(kept)
     except OSError:
         draft.unlink(missing_ok=True)  # it is measured again next time

@@ -43,3 +43,15 @@ def test_what_is_old_or_no_report_is_measured_anew(asked: list[bool], tmp_path: 
 def test_where_nothing_can_be_kept_it_is_measured_each_time(asked: list[bool], tmp_path: Path) -> None:
     nowhere = tmp_path / "gone"
     assert [known_engine(nowhere).blas for _ in range(2)] == ["report 1", "report 2"]
+
+
+def test_nothing_is_written_through_what_somebody_else_has_put_there(
+    asked: list[bool], tmp_path: Path
+) -> None:
+    known_engine(tmp_path)
+    (kept,) = tmp_path.iterdir()
+    kept.unlink()
+    precious = tmp_path / "precious"
+    kept.with_suffix(f".{os.getpid()}").symlink_to(precious)
+    assert known_engine(tmp_path).blas == "report 2"
+    assert not precious.exists()
