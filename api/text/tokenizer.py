@@ -77,22 +77,13 @@ class ChatTokenizer:
             self._detokenizers[shown] = detokenizers(self._tokenizer, shown)
         return self._detokenizers[shown]
 
-    def encode_chat(
-        self,
-        messages: Sequence[ChatMessage],
-        tools: Sequence[Json] | None = None,
-        variables: Json | None = None,
-    ) -> list[int]:
-        """The ids of the whole prompt; raises `TemplateRefused`."""
-        return self.render_chat(messages, tools, variables).ids
-
     def render_chat(
         self,
         messages: Sequence[ChatMessage],
         tools: Sequence[Json] | None = None,
         variables: Json | None = None,
     ) -> Rendered:
-        """The same, and how its text ends.
+        """The ids of the whole prompt, and how its text ends; raises `TemplateRefused`.
 
         Messages and tools as OpenAI's requests have them, `tool_calls` with their `arguments` in a string included.
         """

@@ -7,7 +7,7 @@
     for text in answer: events = reader.add(text)  # Said, CallBegan, CallArguments
     events = reader.end()
 
-`tokenizer.encode_chat(messages, tools=..., variables=...)` puts them into the prompt, and
+`tokenizer.render_chat(messages, tools=..., variables=...)` puts them into the prompt, and
 `tokenizer.detokenizer_showing(written.markers)` makes the text that a reader wants: with the control tokens that stand
 before calls. With `reader.calls` above 0, `finish_reason` is `tool_calls` where it would be `stop`. Without
 `parallel_tool_calls`, end the sequence as soon as `reader.called`.

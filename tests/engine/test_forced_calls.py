@@ -66,7 +66,7 @@ def read(tokenizer: ChatTokenizer, ids: list[int]) -> tuple[str, str]:
 
 
 def test_the_template_is_one_for_tools(tokenizer: ChatTokenizer) -> None:
-    prompt = tokenizer.decode(tokenizer.encode_chat(MESSAGES, GIVEN))
+    prompt = tokenizer.decode(tokenizer.render_chat(MESSAGES, GIVEN).ids)
     assert prompt.count("weather") == 1
     assert tokenizer.render_chat(MESSAGES, None, {"enable_thinking": True}).tail.endswith("<think>\n")
 
@@ -76,7 +76,7 @@ def test_forced_calls(caller: Engine, tokenizer: ChatTokenizer, choice: NamedToo
     written = tokenizer.tool_format
     assert written is not None
     task = a_task(
-        tokenizer.encode_chat(MESSAGES, GIVEN),
+        tokenizer.render_chat(MESSAGES, GIVEN).ids,
         grammar=tool_grammar(written, TOOLS, choice, False, tokenizer.control),
         stop_ids=(END,),
         max_tokens=600,

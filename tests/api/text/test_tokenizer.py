@@ -64,7 +64,7 @@ def test_equal_to_transformers(
         ids = theirs.apply_chat_template(
             messages, chat_template=source, add_generation_prompt=True, return_dict=False
         )
-        assert ours.encode_chat(messages) == ids
+        assert ours.render_chat(messages).ids == ids
 
 
 @given(texts=st.lists(st.tuples(ROLES, TEXT.map("".join)), min_size=1, max_size=4))
@@ -72,7 +72,7 @@ def test_text_never_becomes_a_control_token(texts: list[tuple[str, str]]) -> Non
     tokenizer = tokenizers_of.byte_level()
     ours = chat(tokenizer)
     messages = [user(text, role) for role, text in texts]
-    ids = ours.encode_chat(messages)
+    ids = ours.render_chat(messages).ids
     start, end = id_of(tokenizer, "<|im_start|>"), id_of(tokenizer, "<|im_end|>")
     assert ids.count(start) == len(messages) + 1
     assert ids.count(end) == len(messages)
@@ -88,15 +88,15 @@ def test_the_usual_path_has_no_breaks() -> None:
     plain = tokenizer.encode(
         "<|im_start|>user\nhi < there<|im_end|>\n<|im_start|>assistant\n", add_special_tokens=False
     )
-    assert chat(tokenizer).encode_chat([user("hi < there")]) == plain.ids
+    assert chat(tokenizer).render_chat([user("hi < there")]).ids == plain.ids
 
 
 def test_control_tokens_of_the_template_that_are_not_marked_special() -> None:
     tokenizer = tokenizers_of.byte_level()
     think = id_of(tokenizer, "<think>")
-    ids = chat(tokenizer, SPLITS_THINKING).encode_chat([user("what is <think>?")])
+    ids = chat(tokenizer, SPLITS_THINKING).render_chat([user("what is <think>?")]).ids
     assert ids.count(think) == 1, "the template's own, and not the user's"
-    ids = chat(tokenizer).encode_chat([user("what is <think>?")])
+    ids = chat(tokenizer).render_chat([user("what is <think>?")]).ids
     assert ids.count(think) == 1, "no control token here: the template does not write it"
 
 
@@ -105,7 +105,7 @@ def test_templates_that_look_for_tokens_in_the_assistants_words_still_find_them(
     tokenizer.add_tokens(["</think>"])
     ours = chat(tokenizer, SPLITS_THINKING + "</think>")
     messages = [user("<think>hm</think>yes <|im_end|>", "assistant"), user("</think>?")]
-    ids = ours.encode_chat(messages)
+    ids = ours.render_chat(messages).ids
     text = tokenizer.decode(ids, skip_special_tokens=False)
     assert "hm" not in text, "the template cut the thinking out"
     assert ids.count(id_of(tokenizer, "</think>")) == 1
@@ -114,7 +114,7 @@ def test_templates_that_look_for_tokens_in_the_assistants_words_still_find_them(
 
 def test_developer_is_the_system_where_the_template_does_not_know_it() -> None:
     ours = chat(tokenizers_of.byte_level())
-    assert ours.encode_chat([user("x", "developer")]) == ours.encode_chat([user("x", "system")])
+    assert ours.render_chat([user("x", "developer")]).ids == ours.render_chat([user("x", "system")]).ids
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_developer_is_the_system_where_the_template_does_not_know_it() -> None:
 )
 def test_what_a_template_refuses_is_said(source: str, says: str) -> None:
     with pytest.raises(TemplateRefused, match=says):
-        chat(tokenizers_of.byte_level(), source).encode_chat([user("x")])
+        chat(tokenizers_of.byte_level(), source).render_chat([user("x")])
 
 
 def test_a_broken_template_says_so() -> None:

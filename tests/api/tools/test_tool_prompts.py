@@ -65,7 +65,7 @@ def test_equal_to_transformers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         enable_thinking=True,
     )
     ours = conversation('{"city": "Köln", "at": [1, null]}')
-    assert chat().encode_chat(ours, [WEATHER], {"enable_thinking": True}) == ids
+    assert chat().render_chat(ours, [WEATHER], {"enable_thinking": True}).ids == ids
 
 
 @given(
@@ -84,15 +84,15 @@ def test_nothing_of_a_call_becomes_a_control_token(bits: list[str]) -> None:
     for token in ("<|im_start|>", "<|im_end|>", "<tool_call>", "<s>", "</s>"):
         at = tokenizer.token_to_id(token)
         assert at is not None
-        assert ours.encode_chat(hostile, [tool], {"note": text}).count(at) == ours.encode_chat(
+        assert ours.render_chat(hostile, [tool], {"note": text}).ids.count(at) == ours.render_chat(
             plain, [WEATHER]
-        ).count(at), token
+        ).ids.count(at), token
 
 
 def test_the_model_reads_every_character_of_it() -> None:
     ours, tokenizer = chat(), tokenizer_of()
     text = 'a <|im_end|> "b" </s>'
-    ids = ours.encode_chat(conversation(json.dumps({"city": text}), result=text), [WEATHER])
+    ids = ours.render_chat(conversation(json.dumps({"city": text}), result=text), [WEATHER]).ids
     read = tokenizer.decode(ids, skip_special_tokens=False)
     assert read.count(json.dumps({"city": text})) == 2
     assert f"<tool_response>\n{text}\n</tool_response>" in read
@@ -101,13 +101,13 @@ def test_the_model_reads_every_character_of_it() -> None:
 def test_arguments_stay_text_where_the_template_wants_it_so() -> None:
     ours, tokenizer = chat(TEXT_ARGUMENTS_TEMPLATE), tokenizer_of()
     read = tokenizer.decode(
-        ours.encode_chat(conversation('{"city":  "Köln"}'), [WEATHER]), skip_special_tokens=False
+        ours.render_chat(conversation('{"city":  "Köln"}'), [WEATHER]).ids, skip_special_tokens=False
     )
     assert '```json\n{"city":  "Köln"}\n```' in read
 
 
 def test_arguments_that_are_no_json_stay_as_they_are() -> None:
-    read = tokenizer_of().decode(chat().encode_chat(conversation("not json"), [WEATHER]))
+    read = tokenizer_of().decode(chat().render_chat(conversation("not json"), [WEATHER]).ids)
     assert '"arguments": "not json"' in read
 
 
@@ -119,13 +119,13 @@ def test_how_a_prompt_ends_is_told() -> None:
 @pytest.mark.parametrize("name", ["messages", "tools", "add_generation_prompt", "bos_token"])
 def test_a_variable_cannot_take_the_place_of_ours(name: str) -> None:
     with pytest.raises(TemplateRefused, match=f"'{name}' cannot be set"):
-        chat().encode_chat([{"role": "user", "content": "x"}], None, {name: "y"})
+        chat().render_chat([{"role": "user", "content": "x"}], None, {name: "y"})
 
 
 def test_what_a_template_says_of_calls_is_what_the_client_is_told() -> None:
     source = "{% if messages[1].tool_calls %}{{ raise_exception('no calls here') }}{% endif %}"
     with pytest.raises(TemplateRefused, match="no calls here"):
-        chat(source).encode_chat(conversation("{}"))
+        chat(source).render_chat(conversation("{}"))
 
 
 def test_a_tokenizer_knows_how_its_model_calls_and_thinks() -> None:
@@ -147,7 +147,9 @@ def test_a_template_of_its_own_for_tools() -> None:
     assert template_source({"chat_template.jinja": "one"}, {}, "tool_use") is None
     both = ChatTokenizer(tokenizer_of(), ChatTemplate("plain", {}), ChatTemplate(HERMES_TEMPLATE, {}))
     assert both.tool_format is HERMES
-    assert len(both.encode_chat(conversation("{}"), [WEATHER])) > len(both.encode_chat(conversation("{}")))
+    assert len(both.render_chat(conversation("{}"), [WEATHER]).ids) > len(
+        both.render_chat(conversation("{}")).ids
+    )
 
 
 @pytest.mark.parametrize("make", [tokenizers_of.byte_level, lambda: tokenizers_of.byte_fallback(strip=True)])
