@@ -234,14 +234,6 @@ def apply(state: State, recorded: Recorded) -> State:
     return msgspec.structs.replace(after, seq=recorded.seq)
 
 
-def replay(events: Iterable[Recorded], state: State | None = None) -> State:
-    """The fold of `apply`, from nothing unless told otherwise."""
-    folded = State() if state is None else state
-    for recorded in events:
-        folded = apply(folded, recorded)
-    return folded
-
-
 def change_of(state: State, recorded: Recorded) -> Change | None:
     """What the event does to `state`; None when it is unknown, stale, or about something that is gone."""
     event = recorded.event

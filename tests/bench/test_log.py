@@ -9,11 +9,12 @@ from bus.bus import Bus
 from schemas.events import ModelDesired
 from schemas.ids import ModelId
 from schemas.model import ModelSpec
-from schemas.state import State, replay
+from schemas.state import State
 from tests.bench.history import UNDER_WAY, append, fact, join_times
 from tests.bench.table import Table, ms, percentile
 from tests.conftest import ConnectBus
 from tests.nodes import StartNode
+from tests.replay import replay
 
 pytestmark = pytest.mark.bench
 

@@ -12,11 +12,12 @@ from bus.bucket import Bucket
 from bus.bus import Bus
 from bus.streams import Streams
 from bus.view import restore
-from schemas.state import State, replay
+from schemas.state import State
 from tests.chaos.blows import Fate, Struck
 from tests.chaos.cluster import Cluster, playing, ready
 from tests.chaos.crowd import Crowd, Outcome
 from tests.chaos.residue import Residue, residue
+from tests.replay import replay
 
 QUIET_S = 120.0
 """Within this time after the last blow all is as before; consumers without a reader last for 30 s."""

@@ -24,8 +24,9 @@ from schemas.events import (
 from schemas.ids import InstanceId, ModelId, NodeId
 from schemas.instance import Shard
 from schemas.model import ModelSpec
-from schemas.state import State, replay
+from schemas.state import State
 from tests.facts import joined
+from tests.replay import replay
 
 GUIDE = ModelSpec(id=ModelId("guide"), source="builtin:guide")
 N1 = NodeId("n1")

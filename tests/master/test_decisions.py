@@ -32,8 +32,9 @@ from schemas.instance import Shard
 from schemas.link import Link
 from schemas.model import ModelCard, ModelSpec
 from schemas.refused import Refused
-from schemas.state import State, apply, replay
+from schemas.state import State, apply
 from tests.facts import GIB, joined, profile
+from tests.replay import replay
 from tests.schemas.histories import histories
 
 GUIDE = ModelSpec(id=ModelId("guide"), source="builtin:guide")

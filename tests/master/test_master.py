@@ -19,9 +19,10 @@ from schemas.ids import ModelId, NodeId
 from schemas.instance import Instance
 from schemas.model import ModelSpec
 from schemas.refused import Refused
-from schemas.state import State, replay
+from schemas.state import State
 from tests.conftest import ConnectBus
 from tests.facts import joined
+from tests.replay import replay
 
 GUIDE = ModelSpec(id=ModelId("guide"), source="builtin:guide")
 

@@ -8,7 +8,8 @@ from bus.bucket import Entry
 from bus.snapshots import changes_between
 from bus.view import HEAD, Head, key_of, restore
 from schemas.events import Event, Recorded, UnknownEvent, decode_event, encode_event
-from schemas.state import State, apply, change_of, replace_entity, replay
+from schemas.state import State, apply, change_of, replace_entity
+from tests.replay import replay
 from tests.schemas.histories import histories
 
 RECORDED = histories()
