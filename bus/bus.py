@@ -1,6 +1,6 @@
 """The bus as an actor's process sees it: typed publish, ask and listen, the log, the state, the queue."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -27,9 +27,9 @@ from bus.snapshots import Snapshots
 from bus.streams import StreamLimits, Streams, make_streams
 from bus.subjects import Subjects
 from bus.view import View
-from schemas.ids import InstanceId, NodeId
+from schemas.ids import InstanceId, NodeId, RequestId
 from schemas.refused import Refused
-from schemas.task import OfferAnswer, Task
+from schemas.task import FindAnswer, FindTasks, OfferAnswer, Task
 from schemas.unreadable import UNREADABLE
 
 log = structlog.get_logger()
@@ -37,6 +37,7 @@ log = structlog.get_logger()
 T = TypeVar("T")
 _packed = msgspec.msgpack.Encoder()
 _offer_answer = msgspec.msgpack.Decoder[OfferAnswer](OfferAnswer).decode
+_find_answer = msgspec.msgpack.Decoder[FindAnswer](FindAnswer).decode
 
 
 class Bus:
@@ -142,6 +143,14 @@ class Bus:
         """Ask an instance to work on a task at once."""
         reply = await self.connection.request(self.subjects.run(instance), _packed.encode(task), timeout_s)
         return _offer_answer(reply.data)
+
+    async def find_tasks(
+        self, instance: InstanceId, attempts: Sequence[tuple[RequestId, int]], timeout_s: float = 2.0
+    ) -> FindAnswer:
+        """Ask an instance which of these attempts it still works on; older versions refuse."""
+        question = _packed.encode(FindTasks(attempts=tuple(attempts)))
+        reply = await self.connection.request(self.subjects.run(instance), question, timeout_s)
+        return _find_answer(reply.data)
 
     @asynccontextmanager
     async def listening(self, subject: str, on_message: Callable[[bytes, str], None]) -> AsyncGenerator[None]:

@@ -98,7 +98,7 @@ class Subjects(Struct, frozen=True):
         return f"{self.cluster}.task.{token(model)}.{lane}"
 
     def run(self, instance: InstanceId) -> str:
-        """`troupe.run.{instance}`: offer of a task; answered `Accepted` or `Refused`."""
+        """`troupe.run.{instance}`: offer of a task (`Accepted`, `Refused`), or which are not ended (`TasksFound`)."""
         return f"{self.cluster}.run.{token(instance)}"
 
     @property

@@ -151,7 +151,20 @@ class Accepted(Struct, frozen=True, kw_only=True, tag=True):
     """The instance's attempt: which life of its runner has the task."""
 
 
+class FindTasks(Struct, frozen=True, kw_only=True, tag=True):
+    """To a runner: which of these attempts have you not ended?"""
+
+    attempts: tuple[tuple[RequestId, int], ...]
+
+
+class TasksFound(Struct, frozen=True, kw_only=True, tag=True):
+    """Those it was asked for that are taken up and not ended."""
+
+    attempts: tuple[tuple[RequestId, int], ...] = ()
+
+
 OfferAnswer = Accepted | Refused
+FindAnswer = TasksFound | Refused
 
 
 class Cancel(Struct, frozen=True, kw_only=True, tag=True):

@@ -81,7 +81,9 @@ class Runner:
         subjects = self._bus.subjects
         try:
             async with (
-                self._bus.serving(subjects.run(self._job.instance), Task | FindTasks, self._asked, packed=True),
+                self._bus.serving(
+                    subjects.run(self._job.instance), Task | FindTasks, self._asked, packed=True
+                ),
                 self._bus.listening(subjects.cancels, self._cancelled),
                 asyncio.TaskGroup() as self._children,
             ):

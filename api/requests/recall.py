@@ -1,7 +1,7 @@
 """Chunks that were sent and did not come are read again from the stream `troupe_out`, as long as it keeps them."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import aclosing
 
 import structlog
@@ -32,9 +32,12 @@ class Recall:
         self._on_lost = on_lost
         self._api = api
         self._wanted = asyncio.Event()
+        self._ended: list[tuple[InFlight, int]] = []
+        """Attempts of which no more will come."""
 
-    def ask(self) -> None:
-        """Something is missing, or may be."""
+    def ask(self, ended: Iterable[InFlight] = ()) -> None:
+        """Something is missing, or may be; of those that have `ended` it is all that there will be."""
+        self._ended += ((request, request.attempt) for request in ended)
         self._wanted.set()
 
     async def run(self) -> None:
@@ -43,11 +46,15 @@ class Recall:
             await self._wanted.wait()
             self._wanted.clear()
             missing = [request for request in self._own.values() if request.gap]
+            ended, self._ended = self._ended, []
             frames = await self._read()
-            log.info("chunks.recalled", frames=frames, requests=len(missing))
+            log.info("chunks.recalled", frames=frames, requests=len(missing) + len(ended))
             for request in missing:
                 if request.gap and not request.over:
                     self._on_lost(request, request.gap)
+            for request, attempt in ended:
+                if request.attempt == attempt and not request.over:
+                    self._on_lost(request, "its end was lost on the bus")
 
     async def _read(self) -> int:
         """How many frames were there."""

@@ -22,6 +22,7 @@ from api.requests.patience import Patience
 from api.requests.payloads import Payloads
 from api.requests.recall import Recall
 from api.requests.request import InFlight, cancelled
+from api.requests.unheard import Unheard
 from api.requests.versions import orphaned, outdated
 from api.requests.withdrawals import Withdrawals
 from api.settings import ApiSettings
@@ -67,6 +68,7 @@ class Requests:
             partial(self._inbox.take, again=True),
             on_lost=lambda request, what: self._migrations.lose(request, chunks_lost(what)),
         )
+        self._unheard = Unheard(bus, self._own, settings.unheard_s, on_ended=self._recall.ask)
         self._patience = Patience(
             bus, settings, self._own, on_lost=self._migrations.lose, on_bus_back=self._recall.ask
         )
@@ -87,6 +89,7 @@ class Requests:
             group.create_task(self._missing.run(), name="requests.missing")
             group.create_task(self.demand.run(), name="requests.demand")
             group.create_task(self._recall.run(), name="requests.recall")
+            group.create_task(self._unheard.run(), name="requests.unheard")
             group.create_task(self._patience.run(), name="requests.patience")
             group.create_task(self._offers.waiting.run(), name="requests.waiting")
             group.create_task(self._payloads.run(), name="requests.payloads")

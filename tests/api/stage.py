@@ -34,7 +34,7 @@ from schemas.ids import InstanceId, ModelId, NodeId, RequestId
 from schemas.instance import RunnerStatus, Shard
 from schemas.model import ModelCard, ModelSpec
 from schemas.refused import Refused
-from schemas.task import Accepted, Cancel, Task, pack_ids
+from schemas.task import Accepted, Cancel, FindTasks, Task, TasksFound, pack_ids
 from tests.api import tokenizers_of
 from tests.facts import joined
 
@@ -85,6 +85,7 @@ class Actor:
         self.play = play
         self.answer: Refused | None = None
         self.tasks: list[Task] = []
+        self.ended: set[tuple[RequestId, int]] = set()
         self.cancelled: asyncio.Queue[Cancel] = asyncio.Queue()
         self.began = asyncio.Event()
         """It has a task."""
@@ -98,7 +99,7 @@ class Actor:
         async with (
             asyncio.TaskGroup() as self._group,
             self.bus.listening(subjects.cancels, self._hear),
-            self.bus.serving(subjects.run(self.instance), Task, self._offered, packed=True),
+            self.bus.serving(subjects.run(self.instance), Task | FindTasks, self._asked, packed=True),
         ):
             await self.bus.connection.client.flush()
             yield self
@@ -106,7 +107,12 @@ class Actor:
     def _hear(self, payload: bytes, _subject: str) -> None:
         self.cancelled.put_nowait(msgspec.json.decode(payload, type=Cancel))
 
-    async def _offered(self, task: Task) -> Accepted | Refused:
+    async def _asked(self, message: Task | FindTasks) -> Accepted | Refused | TasksFound:
+        if isinstance(message, Task):
+            return self._offered(message)
+        return TasksFound(attempts=tuple(each for each in message.attempts if each not in self.ended))
+
+    def _offered(self, task: Task) -> Accepted | Refused:
         if self.answer is not None:
             return self.answer
         self.begin(task)
@@ -140,6 +146,7 @@ class Actor:
             SequenceEnded(task.request, task.attempt, 0, reason, count),
             Ended(task.request, task.attempt, usage, Timings()),
         )
+        self.ended.add((task.request, task.attempt))
 
 
 def says(text: str, reason: FinishReason = "stop") -> Play:

@@ -83,7 +83,18 @@ from schemas.plan import Burden, Plan, Previews, RefusedPlan
 from schemas.prefix import Prefixes
 from schemas.refused import Refused
 from schemas.state import Card, Download, Leader, Links, Model, Node
-from schemas.task import Accepted, Beams, Cancel, OfferAnswer, Sampling, Task, pack_ids
+from schemas.task import (
+    Accepted,
+    Beams,
+    Cancel,
+    FindAnswer,
+    FindTasks,
+    OfferAnswer,
+    Sampling,
+    Task,
+    TasksFound,
+    pack_ids,
+)
 from tests.facts import joined, profile
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -211,6 +222,8 @@ PACKED: list[tuple[object, object]] = [
         ),
     ),
     (OfferAnswer, Accepted(instance=INSTANCE, node=NODE, attempt=2)),
+    (Task | FindTasks, FindTasks(attempts=((RequestId("r1"), 1), (RequestId("r2"), 3)))),
+    (FindAnswer, TasksFound(attempts=((RequestId("r2"), 3),))),
     (Chunk, Started(REQUEST, 1, INSTANCE, NODE, 2, 16)),
     (Beams, Beams(width=4, length_penalty=0.5, early_stopping="never", stops=("x",))),
     (Chunk, Prefilled(REQUEST, 1, 256, 1024)),

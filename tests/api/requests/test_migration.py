@@ -276,6 +276,22 @@ async def test_what_is_not_kept_is_made_again(far: tuple[Stage, Bus, Relay]) -> 
     assert [task.attempt for task in actor.tasks] == [1, 2]
 
 
+async def test_an_end_that_was_lost_between_servers_is_asked_for(bus: Bus, connect_bus: ConnectBus) -> None:
+    """Both ends keep their connections, and nothing tells of the loss."""
+    elsewhere = await connect_bus(cluster="elsewhere")
+    async with staged(bus, unheard_s=0.1) as stage, stage.actor(goes_on(TEXT, REACHES)) as actor:
+
+        async def end() -> None:
+            (task,) = actor.tasks
+            actor.bus, actor.play = elsewhere, goes_on(TEXT)
+            await actor.tokens(task, IDS[REACHES:], REACHES)
+            await actor.end(task, len(IDS))
+            actor.bus = bus
+
+        assert await streamed(stage, Once(SOME, end)) == TEXT
+        assert [(task.attempt, task.made) for task in actor.tasks] == [(1, ()), (2, MADE)]
+
+
 async def test_a_lost_last_token_is_missed(stage: Stage, first: Actor, second: Actor) -> None:
     async def end() -> None:
         second.answer = None
