@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from actors.master.placement import NoPlace, place
 from actors.master.ripe import Ripe
-from actors.master.room import victims
+from actors.master.room import carriers, fits_without, victims
 from schemas.events import Decided, InstanceDeleted, InstanceRetired, ModelDemanded, ModelIdled
 from schemas.ids import ModelId
 from schemas.refused import Refused
@@ -33,7 +33,7 @@ def demand(model: Model, state: State, ripe: Ripe, waited_s: float) -> list[Deci
 def _may_come(model: Model, state: State) -> bool:
     """Whether there is room when others that are loaded on demand are idle: they may be in a moment."""
     others = [each.spec.id for each in state.models.values() if each.spec.idle_after_s is not None]
-    return victims(model.spec, state, others) is not None
+    return fits_without(model.spec, state, carriers(others, state))
 
 
 def without_place(lack: NoPlace) -> str:

@@ -12,7 +12,9 @@ from actors.master.decisions import decide, heal, unknown_model
 from actors.master.leftovers import Leftovers
 from actors.master.placement import preview
 from actors.master.ripe import Ripe
+from actors.master.room import concerns_places
 from actors.master.senses import Senses
+from actors.master.unmet import Unmet
 from bus.bus import Bus
 from bus.errors import BusAway, Fenced
 from bus.lease import Holder, Lease, node_lease
@@ -70,6 +72,7 @@ class Master(Actor):
         self._next_look: asyncio.TimerHandle | None = None
         self._looks = False
         self._leftovers = Leftovers()
+        self._unmet = Unmet()
 
     async def setup(self) -> None:
         """Ascend: the first act of a leader is to say so in the log, after all that was decided before."""
@@ -109,7 +112,13 @@ class Master(Actor):
     @handles(DemandModel)
     async def demand_model(self, order: DemandModel) -> Struct:
         self._senses.activity.use(order.model)
-        return await self._carry_out(order)
+        if (known := self._unmet.answer(order, self.bus.view.state)) is not None:
+            return known
+        before = self._last
+        answer = await self._carry_out(order)
+        if self._last == before:
+            self._unmet.note(order, answer)
+        return answer
 
     @handles(PreviewModel)
     async def preview_model(self, question: PreviewModel) -> Previews | Refused:
@@ -141,7 +150,7 @@ class Master(Actor):
         async with aclosing(self.bus.view.states()) as states:
             before = State()
             async for state in states:
-                if _concerns_places(before, state):
+                if concerns_places(before, state):
                     self._look()
                 before = state
 
@@ -226,11 +235,3 @@ class Master(Actor):
             self._next_look = None
         if wait_s is not None:
             self._next_look = asyncio.get_running_loop().call_later(wait_s + 0.01, self._look)
-
-
-def _concerns_places(before: State, state: State) -> bool:
-    """Tables are replaced when they change: progress of downloads and measured links, say, leave these as they were."""
-    return any(
-        getattr(before, table) is not getattr(state, table)
-        for table in ("nodes", "models", "cards", "instances")
-    )

@@ -23,17 +23,23 @@ def victims(spec: ModelSpec, state: State, idle: Sequence[ModelId]) -> list[Mode
 
     None of them when what leaves already is enough.
     """
-    chosen: list[ModelId] = []
     others = [model for model in idle if model != spec.id]
-    while not fits_without(spec, state, _carriers(chosen, state)):
-        if not others:
-            return None
+    if not fits_without(spec, state, carriers(others, state)):
+        return None
+    chosen: list[ModelId] = []
+    while not fits_without(spec, state, carriers(chosen, state)):
         chosen.append(others.pop(0))
     for model in list(chosen):  # one that was used longer ago may turn out to be of no use
         rest = [each for each in chosen if each != model]
-        if fits_without(spec, state, _carriers(rest, state)):
+        if fits_without(spec, state, carriers(rest, state)):
             chosen = rest
     return chosen
+
+
+def carriers(models: Iterable[ModelId], state: State) -> list[InstanceId]:
+    """All copies of these."""
+    wanted = set(models)
+    return [one.id for one in state.instances.values() if one.spec.id in wanted]
 
 
 def _leaves(instance: Instance, state: State) -> bool:
@@ -41,5 +47,9 @@ def _leaves(instance: Instance, state: State) -> bool:
     return bool(instance.retired) or model is None or not model.wanted
 
 
-def _carriers(models: Iterable[ModelId], state: State) -> list[InstanceId]:
-    return [one.id for model in models for one in state.instances_of(model)]
+def concerns_places(before: State, state: State) -> bool:
+    """Tables are replaced when they change: progress of downloads and measured links, say, leave these as they were."""
+    return any(
+        getattr(before, table) is not getattr(state, table)
+        for table in ("nodes", "models", "cards", "instances")
+    )

@@ -9,8 +9,9 @@ from actors.master.decisions import decide
 from actors.master.demand import PATIENCE_S
 from actors.master.ripe import Ripe
 from actors.master.senses import IDLE_S, Senses
+from actors.master.unmet import SAME_S, Unmet
 from actors.master.wishes import contradiction
-from schemas.commands import DemandModel
+from schemas.commands import DemandModel, Done
 from schemas.events import (
     InstanceDeleted,
     InstancePlaced,
@@ -276,6 +277,20 @@ def test_a_retired_one_is_drained_when_it_knows_and_has_nothing_left(
     clock.now += age
     ripe, _ = senses.ripe(state, (), 0.0)
     assert (one in ripe.drained) == (knows and not running and age < 5)
+
+
+def test_what_came_to_nothing_is_answered_again_until_it_may_come_to_something() -> None:
+    state, clock = cluster(A), Clock()
+    unmet = Unmet(clock)
+    soon, late = DemandModel(model=A.id), DemandModel(model=A.id, waited_s=PATIENCE_S)
+    assert unmet.answer(soon, state) is None
+    unmet.note(soon, Done())
+    assert (unmet.answer(soon, state), unmet.answer(late, state)) == (Done(), None)
+    assert unmet.answer(soon, after(state, InstanceRetired(instance=InstanceId("i"), why=""))) == Done()
+    assert unmet.answer(soon, after(state, joined("n2"))) is None
+    unmet.note(soon, Done())
+    clock.now += SAME_S
+    assert unmet.answer(soon, state) is None
 
 
 def test_a_copy_is_placed_once_and_its_model_demanded_once() -> None:

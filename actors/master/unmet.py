@@ -1,0 +1,39 @@
+"""Demands that came to nothing a moment ago: hundreds of nodes may make the same one each second."""
+
+from collections.abc import Callable
+from time import monotonic
+
+from actors.master.demand import PATIENCE_S
+from actors.master.room import concerns_places
+from schemas.commands import DemandModel, Done
+from schemas.ids import ModelId
+from schemas.refused import Refused
+from schemas.state import State
+
+SAME_S = 1.0
+"""What stood in the way may be idle by then; seconds."""
+
+
+class Unmet:
+    """The same answer does for all of them, until a place may have come free."""
+
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
+        self._answers: dict[tuple[ModelId, bool], tuple[float, Done | Refused]] = {}
+        self._state = State()
+
+    def answer(self, order: DemandModel, state: State) -> Done | Refused | None:
+        """What whoever has waited as long was told; None: that is to be found out."""
+        if concerns_places(self._state, state):
+            self._answers.clear()
+        self._state = state
+        at, answer = self._answers.get(_key(order), (float("-inf"), None))
+        return answer if self._clock() - at < SAME_S else None
+
+    def note(self, order: DemandModel, answer: Done | Refused) -> None:
+        """Nothing was decided."""
+        self._answers[_key(order)] = self._clock(), answer
+
+
+def _key(order: DemandModel) -> tuple[ModelId, bool]:
+    return order.model, order.waited_s >= PATIENCE_S
