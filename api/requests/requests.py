@@ -14,7 +14,7 @@ from api.requests.demand import Demand
 from api.requests.drain import Drain
 from api.requests.heritage import Heritage
 from api.requests.inbox import Inbox
-from api.requests.loss import LOST_RETRY_S, chunks_lost, failed
+from api.requests.loss import LOST_RETRY_S, chunks_lost, failed, runner_lost
 from api.requests.migrations import Migrations
 from api.requests.missing import Missing
 from api.requests.offers import Offers
@@ -23,7 +23,7 @@ from api.requests.payloads import Payloads
 from api.requests.recall import Recall
 from api.requests.request import InFlight, cancelled
 from api.requests.unheard import Unheard
-from api.requests.versions import orphaned, outdated
+from api.requests.versions import orphaned, outdated, stray
 from api.requests.withdrawals import Withdrawals
 from api.settings import ApiSettings
 from bus.bus import Bus
@@ -198,6 +198,8 @@ class Requests:
                 failure = hopeless(state, request.model) or orphaned(state, request)
                 if failure is not None:
                     request.fail(failure)
+                elif stray(state, request):
+                    self._migrations.lose(request, runner_lost("nobody takes it out of the queue any more"))
                 elif not request.current.sent or outdated(state, request):
                     request.wake()
 

@@ -35,6 +35,11 @@ def queues(state: State, request: InFlight) -> bool:
     return version_of(serving(state, model)) == version_of(request.spec)
 
 
+def stray(state: State, request: InFlight) -> bool:
+    """It goes on with an answer, and waits in a queue out of which nobody takes its version any more."""
+    return request.begun and request.current.queued is not None and not queues(state, request)
+
+
 def orphaned(state: State, request: InFlight) -> ApiError | None:
     """No copy of the version that began the answer is left, or will be: other weights would go on with it."""
     model = state.models.get(request.model)

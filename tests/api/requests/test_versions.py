@@ -13,8 +13,9 @@ from schemas.events import InstancePlaced, InstanceRetired, ModelDescribed, Mode
 from schemas.ids import InstanceId
 from schemas.instance import Shard
 from schemas.refused import Refused
+from schemas.task import Task
 from schemas.version import version_of
-from tests.api.stage import MODEL, NODE, Actor, Stage, card, chat, says, spec, staged, stalls
+from tests.api.stage import MODEL, NODE, Actor, Stage, card, chat, ids_of, says, spec, staged, stalls
 
 PATH = "/v1/chat/completions"
 OLDER = spec()
@@ -101,6 +102,39 @@ async def test_an_answer_that_was_begun_goes_on_at_its_own_version_or_breaks_off
             assert error["code"] == "version_gone"
             assert OLDER.source in error["message"] and NEWER.source in error["message"]
             assert not newer.tasks
+
+
+async def test_an_answer_that_was_begun_and_waits_in_the_queue_goes_on_where_its_version_still_is(
+    stage: Stage,
+) -> None:
+    begun, ids = asyncio.Event(), ids_of("hello")
+
+    async def play(actor: Actor, task: Task) -> None:
+        done = task.made[0].count if task.made else 0
+        await actor.start(task)
+        if not done:
+            await actor.tokens(task, ids[:1])
+            begun.set()
+            return
+        await actor.tokens(task, ids[done:], done)
+        await actor.end(task, len(ids))
+
+    async with stage.actor(play) as actor:
+        asking = asyncio.create_task(stage.http.post(PATH, json=chat()))
+        await begun.wait()
+        actor.answer, actor.attempt = Refused("busy", "its slots are in use"), 2
+        async with stage.bus.queue.pulls(MODEL) as pulls:
+            await stage.retry(InstanceId("i1"), 2)
+            await stage.report(InstanceId("i1"), "ready", attempt=2)
+            waiting = await pulls.next()
+            assert waiting.task.made[0].count == 1
+            await waiting.give_back()
+        actor.answer = None
+        await change(stage)
+        await stage.decide(InstanceRetired(instance=InstanceId("i1"), why="both do not fit"))
+        answer = await asking
+    assert answer.json()["choices"][0]["message"]["content"] == "hello"
+    assert [bool(task.made) for task in actor.tasks] == [False, True]
 
 
 async def test_a_request_demands_its_model_once_and_again_and_hears_why_it_cannot_be(stage: Stage) -> None:
