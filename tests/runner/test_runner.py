@@ -13,9 +13,10 @@ import pytest
 from bus.bus import Bus
 from bus.server import Server
 from schemas.chunks import Ended, Failed, SequenceEnded, Started, Tokens
+from schemas.ids import RequestId
 from schemas.node import Pulse
 from schemas.refused import Refused
-from schemas.task import Accepted, pack_ids
+from schemas.task import Accepted, TasksFound, pack_ids
 from tests.engine.running import PROMPT, STARTED, a_task, reasons, tokens
 from tests.runner.client import INSTANCE, Client
 from tests.runner.conftest import StartRunner
@@ -72,10 +73,13 @@ async def test_a_later_attempt_takes_the_place_of_an_earlier_one(
     await client.until_status("ready")
     await client.offer(a_task(max_tokens=1500))
     begun = len(await client.until_chunks("r1", 5))
+    attempts = [(RequestId("r1"), number) for number in (1, 2, 3)]
+    assert await client.bus.find_tasks(INSTANCE, attempts) == TasksFound(attempts=(attempts[0],))
     assert await client.offer(a_task(attempt=2, max_tokens=5)) == ACCEPTED
     chunks = (await client.until_ended("r1"))[begun:]
     ended = chunks[-1]
     assert isinstance(ended, Ended) and ended.attempt == 2
+    assert await client.bus.find_tasks(INSTANCE, attempts) == TasksFound()
     late = [chunk for chunk in chunks if chunk.attempt == 1]
     assert all(isinstance(chunk, Tokens) for chunk in late)
 

@@ -1,5 +1,6 @@
 """Nodes on somebody else's NATS: with an operator's credentials, and at two sites of which one is a leaf."""
 
+import asyncio
 from contextlib import AsyncExitStack
 from pathlib import Path
 from urllib.parse import quote
@@ -18,7 +19,7 @@ from tests.foreign import Operator, foreign
 from tests.manual import snippet
 from tests.nodes import StartNode, watching
 from tests.relay import relaying
-from tests.scenes.test_runner_death import answered, client_of, load, whole
+from tests.scenes.test_runner_death import answered, begun, client_of, load, rest, whole
 
 CUT_S = 5.0
 TOKENS = 400
@@ -91,6 +92,7 @@ async def test_a_link_between_two_sites_is_cut_and_mended(
         far = await Bus.connect(asking(leaf.url, domain="hub"), "troupe", "far", NodeId("far"))
         stack.push_async_callback(far.close)
         await far.view.start()
+        stream, words = await begun(client, TOKENS)
         relay.cut()
         with pytest.raises(BusAway):
             await far.log.record(joined("cut-off"), deadline_s=CUT_S)
@@ -98,5 +100,7 @@ async def test_a_link_between_two_sites_is_cut_and_mended(
         await far.view.until(
             lambda state: door.node in state.nodes and state.nodes[door.node].alive, timeout_s=60
         )
+        async with asyncio.timeout(30):  # far less than a silent request is given
+            assert words + await rest(stream) == undisturbed
         patient = client.with_options(max_retries=20)  # as a client that tries again when the bus is away
         assert await whole(patient, TOKENS) == undisturbed
