@@ -7,11 +7,12 @@ import time
 from collections import deque
 from contextlib import AbstractContextManager
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import mlx.core as mx
 import structlog
-from mlx_lm.models.cache import KVCache, make_prompt_cache
+from mlx_lm.models.cache import make_prompt_cache
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -23,7 +24,7 @@ from actors.engine.decoding import Decoding, Joining
 from actors.engine.draft_loader import DraftWish, load_speculation
 from actors.engine.failure import REQUEST_ERRORS, Errors, failure
 from actors.engine.fault import fault
-from actors.engine.fitting import fitting, prefilled
+from actors.engine.fitting import all_plain, fitting, prefilled
 from actors.engine.footprint import footprint
 from actors.engine.grammar import GrammarError, Grammars
 from actors.engine.group import Group, form
@@ -139,17 +140,16 @@ class MlxEngine:
         """On a GPU a token ahead; on a CPU compiled steps, where they give the same logits."""
         on_cpu, group = loaded.on_cpu, self._group
         make_cache: partial[Cache] = partial(make_prompt_cache, loaded.model)
-        layers = make_cache()
-        plain = all(type(layer) is KVCache for layer in layers)
-        slots, kept = self._limits.sequences(on_cpu), self._limits.prefix_bytes(on_cpu) if plain else 0
+        slots, kept = self._limits.sequences(on_cpu), self._limits.prefix_bytes(on_cpu)
         alike, agree, common = bool, list[mx.array], list[int]
         if group is not None:
-            slots, kept = group.common(slots, kept, len(layers), on_cpu)
+            slots, kept = group.common(slots, kept, len(make_cache()), on_cpu)
             alike, agree, common = group.all_agree, group.agree, group.least
+        plain = all_plain(make_cache, alike)
         batch, many = fitting(loaded.model, make_cache, on_cpu, alike)
         self.compiled = isinstance(batch, RingBatch)
         self.slots = slots if many else 1
-        self._prefixes = PrefixCache(kept)
+        self._prefixes = PrefixCache(kept if plain else 0)
         taken = footprint(loaded.model, prefilled(loaded.model, make_cache, [0]))
         all_of_it = taken
         if group is not None and self._limits.batch_bytes is not None:  # they are for all ranks together
@@ -163,7 +163,7 @@ class MlxEngine:
         )
         most = CPU_PREFILL_CHUNK if on_cpu else GPU_PREFILL_CHUNK
         self._prefill = Prefill(
-            loaded.model, make_cache, most, self._prefixes, self._forgiven, stops=group is None
+            loaded.model, make_cache, most, self._prefixes, plain, self._forgiven, stops=group is None
         )
 
     def _kernel_lock(self) -> AbstractContextManager[None]:
@@ -173,14 +173,10 @@ class MlxEngine:
         """Runs short and longer prompts, alone and together, so that all kernels were used once."""
         self._grammars.prepare()
         longer = max(1, min(40, self._context or 40) - 4)
-        for length, sampling in (
-            (1, Sampling(temperature=0)),
-            (1, Sampling()),
-            (longer, Sampling(top_p=0.9)),
-        ):
-            for rows in (1, 2)[: self.slots]:
-                with self._kernel_lock():
-                    self._warm(length, sampling, rows)
+        prompts = (1, Sampling(temperature=0)), (1, Sampling()), (longer, Sampling(top_p=0.9))
+        with self._kernel_lock():
+            for (length, sampling), rows in product(prompts, (1, 2)[: self.slots]):
+                self._warm(length, sampling, rows)
         if self._decoding.speculation is not None:
             self._decoding.speculation.begin()
 
