@@ -247,7 +247,13 @@ def spec(model: ModelId = MODEL) -> ModelSpec:
 @asynccontextmanager
 async def staged(bus: Bus, tracing: Tracing | None = None, /, **settings: object) -> AsyncGenerator[Stage]:
     """A served API on `bus`, with a leader and a described model, but no instance."""
-    defaults: dict[str, object] = {"port": 0, "sweep_s": 0.02, "stop_grace_s": 1.0, "command_timeout_s": 0.5}
+    defaults: dict[str, object] = {
+        "port": 0,
+        "sweep_s": 0.02,
+        "stop_grace_s": 1.0,
+        "command_timeout_s": 0.5,
+        "offer_timeout_s": 15.0,  # a busy machine: who is not heard in time is tried again, through a queue that nobody serves
+    }
     api = Api(bus, NODE, ApiSettings(**(defaults | settings)), tracing)  # type: ignore[arg-type]
     api.bind()
     running = asyncio.create_task(api.run())

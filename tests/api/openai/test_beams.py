@@ -9,12 +9,14 @@ import pytest
 from api.errors import ApiError
 from api.openai.chat_parameters import chat_wish, read_chat
 from api.openai.completion_parameters import completion_wish, read_completion
+from api.requests.request import InFlight
 from bus.bus import Bus
 from schemas.chunks import Failed, Searched, Tokens
+from schemas.ids import RequestId
 from schemas.task import Beams, Task, pack_ids
 from tests.api.openai.test_parameters import body, completion
 from tests.api.parts import ends
-from tests.api.stage import MODEL, Actor, Play, Stage, chat, events_of, ids_of, staged
+from tests.api.stage import MODEL, Actor, Play, Stage, chat, ids_of, staged
 
 SEARCH: dict[str, Any] = {"use_beam_search": True}
 
@@ -25,13 +27,12 @@ async def stage(bus: Bus) -> AsyncIterator[Stage]:
         yield stage
 
 
-def finds(*texts: str, steps: int = 3, every_s: float = 0.0) -> Play:
+def finds(*texts: str, steps: int = 3) -> Play:
     """Is silent but for the depth of the search; then says all at once, in parts."""
 
     async def play(actor: Actor, task: Task) -> None:
         await actor.start(task)
         for depth in range(1, steps + 1):
-            await asyncio.sleep(every_s)  # the pause: a step of a large model
             await actor.send(task, Searched(task.request, task.attempt, depth))
         said = [ids_of(text) for text in texts]
         for index, ids in enumerate(said):
@@ -106,15 +107,33 @@ def test_what_makes_no_sense_is_refused_by_name(fields: dict[str, object], param
         assert param in caught.value.message
 
 
-async def test_a_search_that_goes_on_is_not_silent(bus: Bus) -> None:
-    """Whoever streams is kept company meanwhile, and has the whole at the end."""
-    async with staged(bus, silence_deadline_s=0.4, keepalive_s=0.05) as stage:
-        async with stage.actor(finds("the best", steps=12, every_s=0.1)) as actor:
-            response = await stage.http.post("/v1/chat/completions", json=chat(**SEARCH, stream=True))
+async def test_a_search_that_goes_on_is_not_silent() -> None:
+    """Each depth is heard; only a new one is progress."""
+    request = InFlight(RequestId("r"), MODEL)
+    for depth, further in ((1, True), (2, True), (2, False)):
+        request.current.heard_at = request.stalled_at = 0.0
+        request.take(Searched(request.id, 1, depth))
+        assert (request.current.heard_at > 0, request.stalled_at > 0) == (True, further)
+
+
+async def test_whoever_streams_a_search_is_kept_company_and_has_the_whole_at_the_end(bus: Bus) -> None:
+    seen: list[str] = []
+    accompanied = asyncio.Event()
+
+    async def play(actor: Actor, task: Task) -> None:
+        await accompanied.wait()
+        await finds("the best")(actor, task)
+
+    async with staged(bus, keepalive_s=0.05) as stage, stage.actor(play) as actor:
+        asked = chat(**SEARCH, stream=True)
+        async with stage.http.stream("POST", "/v1/chat/completions", json=asked) as response:
+            async for line in response.aiter_lines():
+                seen.append(line)
+                if seen.count(": working") > 3:
+                    accompanied.set()
         assert len(actor.tasks) == 1
-    events = events_of(response.text)
-    assert events.count(": working") > 3
-    assert events[-1] == "[DONE]" and "the best" in response.text
+    assert [line for line in seen if line][-1] == "data: [DONE]"
+    assert any("the best" in line for line in seen)
 
 
 async def test_an_attempt_that_comes_no_deeper_is_no_progress(stage: Stage) -> None:
