@@ -48,7 +48,6 @@ class Instance(Struct, frozen=True, kw_only=True):
     slots: int = 0
     """Requests that a ready instance takes at once."""
     ready_at: float = 0.0
-    failed_at: float = 0.0
     fate: Fate = ""
     """How the process of its last life ended; it stays known while the next life begins."""
     served: bool = False

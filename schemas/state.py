@@ -418,7 +418,6 @@ def _failed(before: Instance, event: RunnerReported, recorded: Recorded) -> Inst
         retryable=event.retryable,
         failures=1 if healthy else before.failures + 1,
         ready_at=0.0,
-        failed_at=recorded.time,
         fate=event.fate,
     )
 
