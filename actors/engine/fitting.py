@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import mlx.core as mx
+from mlx_lm.models.cache import KVCache
 
 from actors.engine.arrays import evaluate
 from actors.engine.batch import Batch, Cache
@@ -27,16 +28,23 @@ def prefilled(model: Any, make_cache: MakeCache, ids: Sequence[int]) -> Cache:
     return cache
 
 
+def all_plain(make_cache: MakeCache, alike: Callable[[bool], bool] = bool) -> bool:
+    """Whether all layers have plain key-value caches, those of other ranks too."""
+    return alike(all(type(layer) is KVCache for layer in make_cache()))
+
+
 def fitting(
     model: Any, make_cache: MakeCache, on_cpu: bool, alike: Callable[[bool], bool] = bool
 ) -> tuple[Batch, bool]:
     """An empty batch, and whether more than one row may be in it; `alike`: whether others have found the same."""
     alone = mx.stack([logits_of(PlainBatch(model), model, make_cache, [ids])[:, 0] for ids in TRIALS], axis=1)
-    if on_cpu and all(type(layer).__name__ == "KVCache" for layer in make_cache()):
+    if all_plain(make_cache, alike) and on_cpu:
         ring = RingBatch(Steps(model), prefilled(model, make_cache, [0]))
         if alike(fits(ring, model, make_cache, alone)):
             return ring, True
-    can_merge = not any(getattr(layer, "keep", 0) for layer in make_cache())  # mlx-lm's batch forgets `keep`
+    can_merge = alike(
+        not any(getattr(layer, "keep", 0) for layer in make_cache())  # mlx-lm's batch forgets it
+    )
     return PlainBatch(model), can_merge and alike(fits(PlainBatch(model), model, make_cache, alone))
 
 

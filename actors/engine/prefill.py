@@ -12,7 +12,6 @@ from time import perf_counter
 from typing import Any
 
 import mlx.core as mx
-from mlx_lm.models.cache import KVCache
 
 from actors.engine.arrays import evaluate
 from actors.engine.batch import Cache
@@ -42,17 +41,19 @@ class Prefill:
         make_cache: Callable[[], Cache],
         most: int,
         prefixes: PrefixCache,
+        plain: bool,
         forgiven: Errors = REQUEST_ERRORS,
         stops: bool = True,
     ) -> None:
-        """`most`: tokens of a portion; `forgiven`: errors that end those who were read alone; `stops`: in their midst too."""
+        """`most`: tokens of a portion; `plain`: all layers keep all tokens; `forgiven`: errors that end those who were read
+        alone; `stops`: in their midst too."""
         self._model = model
         self._make_cache = make_cache
         self._most = most
         self._stops = stops
         self._pace = Pace()
         self._patience = Patience()
-        self._plain = all(type(layer) is KVCache for layer in make_cache())
+        self._plain = plain
         self._prefixes = prefixes
         self._forgiven = forgiven
         self._readings: list[Reading] = []

@@ -24,6 +24,7 @@ class Job(NamedTuple):
     folder: Path
     split: Split
     layers: tuple[int, ...] = ()
+    batch_bytes: int | None = None
 
 
 def play(size: int, jobs: Sequence[Job], script: Script) -> list[Answers]:
@@ -86,6 +87,8 @@ def follow(rank: int, addresses: tuple[str, ...], jobs: Sequence[Job], rounds: C
 
 def maker(rank: int, addresses: tuple[str, ...]) -> Callable[[Job], RankEngine]:
     """A process is in one group, once: here it serves several models, one after the other."""
+    from msgspec.structs import replace
+
     from actors.engine.factory import Wanted, make_rank
     from tests.engine.running import ORIGIN
 
@@ -93,7 +96,8 @@ def maker(rank: int, addresses: tuple[str, ...]) -> Callable[[Job], RankEngine]:
 
     def make(job: Job) -> RankEngine:
         seat = Seat(rank=rank, split=job.split, addresses=addresses, layers=job.layers)
-        engine = make_rank(Wanted(engine="mlx", folder=job.folder, origin=ORIGIN, seat=seat))
+        wanted = Wanted(engine="mlx", folder=job.folder, origin=ORIGIN, seat=seat)
+        engine = make_rank(replace(wanted, batch_bytes=job.batch_bytes))
         from actors.engine import mlx_engine
         from actors.engine.group import Group, form
 

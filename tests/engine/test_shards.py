@@ -65,6 +65,13 @@ def asked_briefly(engine: Engine) -> Answers:
     }
 
 
+def asked_alike(engine: Engine) -> Answers:
+    """Prompts that are read side by side where all layers keep all tokens."""
+    prompts = {f"alike {at}": PROMPTS[2][: 20 + at] for at in range(4)}
+    chunks = run(engine, *(a_task(prompt, name, max_tokens=4) for name, prompt in prompts.items()))
+    return {name: tokens(chunks, name) for name in prompts}
+
+
 def by_one(folder: Path, script: Script) -> Answers:
     engine = make_engine(Wanted(engine="mlx", folder=folder, origin=ORIGIN))
     engine.load(lambda _: None)
@@ -103,6 +110,13 @@ def folder_of(architecture: str, tmp_path: Path) -> Path:
 def test_two_ranks_are_one(tmp_path: Path) -> None:
     qwen = folder_of("qwen3", tmp_path)
     require_equal(2, [Job(qwen, "pipeline", (3, 1)), Job(qwen, "tensor")], asked_briefly)
+
+
+@pytest.mark.timeout(300)
+def test_ranks_whose_layers_are_of_different_kinds_are_one(tmp_path: Path) -> None:
+    """Rank 0's layer keeps all tokens, rank 1's has a window."""
+    oss = make_random("gpt_oss", tmp_path / "gpt_oss", layers=2)
+    require_equal(2, [Job(oss, "pipeline", (1, 1), 1 << 20)], asked_alike)
 
 
 @pytest.mark.slow
