@@ -58,10 +58,11 @@ class Unheard:
             return  # the way there is cut, or its runner is lost, which the state will say
         if not isinstance(answer, TasksFound):
             return  # a runner of an older version
+        there = set(answer.attempts)
         ended = [
             request
             for request, asked in zip(requests, attempts, strict=True)
-            if asked not in answer.attempts and request.attempt == asked[1] and not request.over
+            if asked not in there and request.attempt == asked[1] and not request.over
         ]
         if ended:
             self._on_ended(ended)
