@@ -60,12 +60,14 @@ class Machine:
         ip("link", "set", far, "up", "arp", "off")
         cable = (sys.executable, "-m", "tests.cable", self.port, far, str(delay_s))
         with subprocess.Popen(cable, stdout=subprocess.PIPE, cwd=HERE) as carrying:
-            assert carrying.stdout is not None and carrying.stdout.readline()
-            ip("link", "set", plug, "master", self.lan, "up")
-            yield
-            carrying.kill()
-        ip("link", "del", far)
-        ip("link", "set", self.port, "master", self.lan, "arp", "on")
+            try:
+                assert carrying.stdout is not None and carrying.stdout.readline()
+                ip("link", "set", plug, "master", self.lan, "up")
+                yield
+            finally:
+                carrying.kill()
+                ip("link", "del", far)
+                ip("link", "set", self.port, "master", self.lan, "arp", "on")
 
     def starve(self, rate: str) -> None:
         """Let no more than `rate` (`10mbit`) through, in either direction."""
