@@ -18,7 +18,7 @@ from api.requests.loss import Loss, poison
 from api.requests.offers import Offers
 from api.requests.payloads import Payloads
 from api.requests.request import InFlight
-from api.requests.versions import outdated
+from api.requests.versions import open_door, outdated
 from bus.bus import Bus
 from bus.errors import BusAway, BusError
 from schemas.ids import InstanceId, ModelId, RequestId
@@ -150,7 +150,7 @@ class Migrations:
         """Until it has found a place; its deadlines are the sweep's."""
         request = move.request
         while move.stands:
-            if outdated(self._bus.view.state, request):
+            if outdated(request, open_door(self._bus.view.state, request.model)):
                 request.wake()  # whoever made its prompt makes it anew
                 return
             try:

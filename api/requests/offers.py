@@ -10,7 +10,7 @@ from api.errors import refused
 from api.requests.demand import Demand
 from api.requests.drain import Drain
 from api.requests.request import InFlight
-from api.requests.versions import orphaned, outdated, queues
+from api.requests.versions import open_door, orphaned, outdated, queues
 from api.requests.waiting import Waiting
 from api.requests.withdrawals import Withdrawals
 from api.routing.router import Router
@@ -50,13 +50,14 @@ class Offers:
         if request.closed:
             return
         state = self._bus.view.state
-        trouble = hopeless(state, request.model) or orphaned(state, request)
+        door = open_door(state, request.model)
+        trouble = hopeless(state, request.model) or orphaned(state, request, door)
         if trouble is not None:
             raise trouble
-        if outdated(state, request):
+        if outdated(request, door):
             request.wake()  # whoever made its prompt makes it anew
             return
-        if not queues(state, request):
+        if not queues(request, door):
             raise self.waiting.busy(request.model, "What can go on with the answer is busy.")
         self._demand.note(request.model)
         await self.waiting.put(request, self._patience_s(request))

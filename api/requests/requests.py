@@ -1,6 +1,7 @@
 """The owner of this API's requests: whoever holds the client keeps what it takes to serve it, whatever is lost."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Generator, Sequence
 from contextlib import aclosing, contextmanager
 from functools import partial
@@ -23,7 +24,7 @@ from api.requests.payloads import Payloads
 from api.requests.recall import Recall
 from api.requests.request import InFlight, cancelled
 from api.requests.unheard import Unheard
-from api.requests.versions import orphaned, outdated, stray
+from api.requests.versions import open_door, orphaned, outdated, stray
 from api.requests.withdrawals import Withdrawals
 from api.settings import ApiSettings
 from bus.bus import Bus
@@ -139,7 +140,9 @@ class Requests:
 
     def outdated(self, request: InFlight) -> bool:
         """Its task was made for a version that serves no more; if so it is taken back, and is to be made anew."""
-        if not outdated(self._bus.view.state, request):
+        if request.placement is not None:
+            return False
+        if not outdated(request, open_door(self._bus.view.state, request.model)):
             return False
         self._offers.withdraw(request)
         request.recede()
@@ -193,14 +196,20 @@ class Requests:
                 before = state
 
     def _look(self, state: State) -> None:
+        """Once for each model: thousands may wait for one of which there are many copies."""
+        waiting: defaultdict[ModelId, list[InFlight]] = defaultdict(list)
         for request in self._own.values():
             if request.placement is None:
-                failure = hopeless(state, request.model) or orphaned(state, request)
+                waiting[request.model].append(request)
+        for model, requests in waiting.items():
+            trouble, door = hopeless(state, model), open_door(state, model)
+            for request in requests:
+                failure = trouble or orphaned(state, request, door)
                 if failure is not None:
                     request.fail(failure)
-                elif stray(state, request):
+                elif stray(request, door):
                     self._migrations.lose(request, runner_lost("nobody takes it out of the queue any more"))
-                elif not request.current.sent or outdated(state, request):
+                elif not request.current.sent or outdated(request, door):
                     request.wake()
 
 

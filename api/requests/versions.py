@@ -4,9 +4,10 @@ from api.catalogue import ready_instances
 from api.errors import ApiError, unavailable
 from api.requests.loss import LOST_RETRY_S
 from api.requests.request import InFlight
+from schemas.ids import ModelId
 from schemas.instance import Instance
 from schemas.state import State
-from schemas.version import door_of, serving, version_of
+from schemas.version import Door, door_of, serving, version_of
 
 
 def able(state: State, request: InFlight) -> list[Instance]:
@@ -19,31 +20,33 @@ def able(state: State, request: InFlight) -> list[Instance]:
     return [one for one in ready if not one.retired and door_of(one.spec) == door_of(spec)]
 
 
-def outdated(state: State, request: InFlight) -> bool:
-    """Its prompt was made for a version that takes no fresh requests now, and nothing has come of it: it is made anew."""
+def open_door(state: State, model: ModelId) -> Door | None:
+    """What fresh requests are made for now; None: there is no such model."""
+    wished = state.models.get(model)
+    return None if wished is None else door_of(serving(state, wished))
+
+
+def outdated(request: InFlight, door: Door | None) -> bool:
+    """Its prompt was made for another door than is open now, and nothing has come of it: it is made anew."""
     if request.spec is None or request.placement is not None or request.over or request.begun:
         return False
-    model = state.models.get(request.model)
-    return model is not None and door_of(serving(state, model)) != door_of(request.spec)
+    return door not in (None, door_of(request.spec))
 
 
-def queues(state: State, request: InFlight) -> bool:
+def queues(request: InFlight, door: Door | None) -> bool:
     """Whether what is in the queue of its model now is of its version."""
-    model = state.models.get(request.model)
-    if request.spec is None or model is None:
-        return True
-    return version_of(serving(state, model)) == version_of(request.spec)
+    return request.spec is None or door is None or door[0] == version_of(request.spec)
 
 
-def stray(state: State, request: InFlight) -> bool:
+def stray(request: InFlight, door: Door | None) -> bool:
     """It goes on with an answer, and waits in a queue out of which nobody takes its version any more."""
-    return request.begun and request.current.queued is not None and not queues(state, request)
+    return request.begun and request.current.queued is not None and not queues(request, door)
 
 
-def orphaned(state: State, request: InFlight) -> ApiError | None:
+def orphaned(state: State, request: InFlight, door: Door | None) -> ApiError | None:
     """No copy of the version that began the answer is left, or will be: other weights would go on with it."""
     model = state.models.get(request.model)
-    if request.spec is None or model is None or not request.begun or queues(state, request):
+    if request.spec is None or model is None or not request.begun or queues(request, door):
         return None
     version = version_of(request.spec)
     if version_of(model.spec) == version or any(
