@@ -17,7 +17,8 @@ class ApiSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     bus_silence_s: float = 30.0
     """Likewise after the bus was lost and is back: the last chunk may have been lost with it."""
     unheard_s: float = 2.0
-    """A request that runs, but brings no chunk for this long: its runner is asked whether it still works on it."""
+    """A request that runs, but brings no chunk for this long: its runner is asked whether it still works on it; as often
+    it is looked whether what waits is still in the queue."""
     wait_deadline_s: float = 600.0
     """A request that no runner has taken up after this long (model loading, all busy) is given up."""
     keepalive_s: float = 5.0

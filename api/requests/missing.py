@@ -1,8 +1,12 @@
-"""Tasks that a runner took out of the queue, and did not live to say so: they are looked for when one is lost."""
+"""Tasks that a runner took out of the queue, and did not live to say so: they are looked for when one is lost.
+
+What it said may be lost as well, where a way between two servers of the bus is cut: then the one that has waited longest tells of it.
+"""
 
 import asyncio
 from asyncio import Queue, TaskGroup
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 
 from api.requests.loss import Loss, runner_lost
 from api.requests.request import InFlight
@@ -17,16 +21,18 @@ GRACE_S = 2.0
 
 
 class Missing:
-    """`on_lost` is told which requests have nobody, and wait no longer."""
+    """`on_lost` is told which requests have nobody, and wait no longer; every `look_s` seconds one of each model is looked for."""
 
     def __init__(
         self,
         bus: Bus,
         own: Mapping[RequestId, InFlight],
+        look_s: float,
         on_lost: Callable[[list[InFlight], Loss], None],
     ) -> None:
         self._bus = bus
         self._own = own
+        self._look_s = look_s
         self._on_lost = on_lost
         self._deaths: Queue[ModelId] = Queue()
 
@@ -39,8 +45,31 @@ class Missing:
     async def run(self) -> None:
         """Until cancelled."""
         async with TaskGroup() as searches:
+            searches.create_task(self._look())
             while True:
                 searches.create_task(self._search(await self._deaths.get()))
+
+    async def _look(self) -> None:
+        """Twice: whoever took it a moment ago is about to say so."""
+        gone: set[tuple[RequestId, int]] = set()
+        while True:
+            await asyncio.sleep(self._look_s)
+            before, gone = gone, set[tuple[RequestId, int]]()
+            with suppress(BusAway):
+                for request in self._longest().values():
+                    ticket, this = request.current.ticket, (request.id, request.attempt)
+                    if ticket is not None and not await self._bus.queue.holds(ticket):
+                        gone.add(this)
+                        if this in before:
+                            self._deaths.put_nowait(request.model)
+
+    def _longest(self) -> Mapping[ModelId, InFlight]:
+        """Who has waited longest for each model."""
+        longest: dict[ModelId, InFlight] = {}
+        for request in self._own.values():
+            if request.current.ticket is not None:
+                longest.setdefault(request.model, request)
+        return longest
 
     def _waiting(self, model: ModelId) -> Iterator[InFlight]:
         for request in self._own.values():

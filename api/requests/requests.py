@@ -53,7 +53,7 @@ class Requests:
         self._payloads = Payloads(bus)
         self._heritage = Heritage(bus, self._withdrawals)
         self._migrations = Migrations(bus, self._own, self._offers, self._payloads)
-        self._missing = Missing(bus, self._own, self._migrations.bury)
+        self._missing = Missing(bus, self._own, settings.unheard_s, on_lost=self._migrations.bury)
         self._inbox = Inbox(
             self._own,
             self.accounts,

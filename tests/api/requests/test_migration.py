@@ -333,6 +333,20 @@ async def test_a_task_that_died_with_whoever_took_it_out_of_the_queue(
     assert second.tasks[0].attempt == 2
 
 
+@pytest.mark.slow
+async def test_a_task_that_was_taken_by_whoever_was_not_heard(bus: Bus) -> None:
+    """Nothing else tells of it: no runner is lost, as far as anybody knows."""
+    async with staged(bus, unheard_s=0.1) as stage, stage.actor(goes_on(TEXT)) as actor:
+        actor.answer = BUSY
+        async with stage.bus.queue.pulls(MODEL) as pulls:
+            asking = asyncio.create_task(stage.http.post(PATH, json=chat()))
+            async with asyncio.timeout(20):
+                await (await pulls.next()).take()
+            actor.answer = None
+            assert (await asking).json()["choices"][0]["message"]["content"] == TEXT
+        assert actor.tasks[0].attempt == 2
+
+
 # Several sequences
 
 
