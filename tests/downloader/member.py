@@ -41,6 +41,8 @@ class Member:
         while True:
             with suppress(NobodyThere):  # it has only just begun
                 return await self.bus.ask(self.bus.subjects.files(self.bus.node), order, FilesAnswer)
+            if self._task.done():
+                self._task.result()  # what ended it
             await asyncio.sleep(0)
 
     async def pull(self, *, verify: bool = False) -> int:
