@@ -41,8 +41,8 @@ from schemas.node import NodeProfile, Role
 HEALTHY_AFTER_S = 1.0
 """A runner that was ready this long has made up for its earlier failures: it loads, and what crashes it later is
 poison, which is not tried for ever; seconds."""
-EARLIER = 4
-"""So many versions of a model are remembered beside the last one that was read."""
+EARLIER = 16
+"""So many versions of a model are remembered beside the last one that was read: one of them may serve, whatever is pulled."""
 
 
 class Leader(Struct, frozen=True, kw_only=True):
