@@ -111,8 +111,12 @@ class Bands:
         return chunks
 
     def _sort(self, joining: list[Joining]) -> None:
+        """Rows that begin with one cache stay together: a band that has one of them alone goes on in it."""
+        chosen: dict[int, Band] = {}
         for each in joining:
-            self._band_for(each.row).joining.append(each)
+            band = chosen.get(id(each.cache)) or self._band_for(each.row)
+            band.joining.append(each)
+            chosen[id(each.cache)] = band
         joining.clear()
 
     def _step(self, band: Band, more_to_come: bool) -> list[Chunk]:

@@ -104,6 +104,15 @@ def test_rows_of_like_lengths_are_one_batch(engine: Any) -> None:
     assert lengths(engine) == [8]
 
 
+def test_answers_to_one_prompt_are_one_batch(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They begin with one cache, on which a row alone goes on."""
+    together = answers(run(engine, SEVERAL), [SEVERAL])
+    monkeypatch.setattr(engine._decoding, "_worth", 35)
+    chunks = begun(engine, SEVERAL)
+    assert lengths(engine) == [3]
+    assert answers(chunks + finish(engine), [SEVERAL]) == together
+
+
 def test_a_long_row_joins_without_anything_being_laid_out_anew(
     engine: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
