@@ -19,20 +19,22 @@ class Unmet:
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
-        self._answers: dict[tuple[ModelId, bool], tuple[float, Done | Refused]] = {}
+        self._answers: dict[tuple[ModelId, bool], Done | Refused] = {}
+        self._since = clock()
         self._state = State()
 
     def answer(self, order: DemandModel, state: State) -> Done | Refused | None:
         """What whoever has waited as long was told; None: that is to be found out."""
-        if concerns_places(self._state, state):
+        now = self._clock()
+        if now - self._since >= SAME_S or concerns_places(self._state, state):
             self._answers.clear()
+            self._since = now
         self._state = state
-        at, answer = self._answers.get(_key(order), (float("-inf"), None))
-        return answer if self._clock() - at < SAME_S else None
+        return self._answers.get(_key(order))
 
     def note(self, order: DemandModel, answer: Done | Refused) -> None:
         """Nothing was decided."""
-        self._answers[_key(order)] = self._clock(), answer
+        self._answers[_key(order)] = answer
 
 
 def _key(order: DemandModel) -> tuple[ModelId, bool]:
