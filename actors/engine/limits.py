@@ -1,12 +1,12 @@
 """Bounds of an engine: as they were asked for, or as they suit the machine."""
 
 import mlx.core as mx
-import psutil
 from msgspec import Struct
 
 from actors.engine.port import EngineLoadError
 from actors.engine.room import UNBOUNDED, Room
 from actors.engine.slots import usual_slots
+from actors.machine.memory import read_memory
 from schemas.task import Task
 
 CACHE_SHARE = 8
@@ -66,7 +66,7 @@ class Limits(Struct, frozen=True):
 
 
 def _free_bytes(on_cpu: bool) -> int:
-    free = psutil.virtual_memory().available
+    free = read_memory().free_bytes
     if not on_cpu:
         free = int(mx.device_info().get("memory_size", free)) - mx.get_active_memory()
     return max(0, free)

@@ -4,11 +4,11 @@ import time
 from collections.abc import Callable, Sequence
 
 import mlx.core as mx
-import psutil
 
 from actors.engine.arrays import evaluate
 from actors.engine.attention import quick_attention
 from actors.engine.speed import Speed
+from actors.machine.memory import read_memory
 
 ROWS, WIDTH, COLUMNS = 512, 768, 3072
 """Of a product as a prompt asks for it."""
@@ -27,8 +27,7 @@ REPEATS = 4
 
 def measure_speed() -> Speed:
     """On MLX's default device; takes about half a second."""
-    near_s = _fastest_s(_reading(NEAR))
-    far = max(NEAR, min(FAR, psutil.virtual_memory().available // FAR_SHARE // _matrix_bytes()))
+    near_s, far = _fastest_s(_reading(NEAR)), far_matrices()
     return Speed(
         flop_s=2 * ROWS * WIDTH * COLUMNS / _fastest_s(_product()),
         read_bytes_s=NEAR * _matrix_bytes() / near_s,
@@ -36,6 +35,11 @@ def measure_speed() -> Speed:
         layer_s=_fastest_s(_layers()) / LAYERS,
         score_s=_fastest_s(_attention()) / (HEADS * ASKING * BEHIND),
     )
+
+
+def far_matrices() -> int:
+    """As many as there is memory for."""
+    return max(NEAR, min(FAR, read_memory().free_bytes // FAR_SHARE // _matrix_bytes()))
 
 
 Compute = Callable[[], Sequence[mx.array]]
