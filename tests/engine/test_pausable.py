@@ -127,6 +127,14 @@ def test_a_cancel_between_two_parts_frees_the_slot(stepping: MlxEngine) -> None:
     assert stepping.idle and not under_way(stepping) and stepping.gauges.reading == 0
 
 
+def test_an_engine_that_closes_drops_what_has_stopped(stepping: MlxEngine) -> None:
+    alone = tokens(run(stepping, a_task(LONG)))
+    half_way(stepping, long=LONG)
+    stepping.close()
+    assert stepping.idle and not under_way(stepping)
+    assert tokens(run(stepping, a_task(LONG))) == alone
+
+
 def test_one_of_several_that_are_read_side_by_side_leaves(stepping: MlxEngine) -> None:
     prompts = {f"r{at}": LONG[at:][:2] for at in range(2)}
     alone = tokens(run(stepping, a_task(prompts["r1"], "r1")), "r1")
