@@ -44,7 +44,10 @@ async def test_who_does_not_know_the_secret_is_left_without_a_word() -> None:
             await measure("127.0.0.1", port, SECRET.upper())
 
 
-async def test_two_nodes_record_their_ways_to_each_other(connect_bus: ConnectBus) -> None:
+async def test_two_nodes_record_their_ways_to_each_other(
+    connect_bus: ConnectBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.links.surveyor.REFRESH_S", 0.5)  # the first may ask before the second listens
     one, two = await connect_bus("n1"), await connect_bus("n2")
     for name in ("n1", "n2"):
         await one.log.record(joined(name))
