@@ -125,7 +125,7 @@ class Decoding:
             self._note(perf_counter() - began)
 
     def _dismiss(self, keep_seats: bool) -> None:
-        """Rows that are over or full leave; their seats are kept for others, or closed."""
+        """Rows that are over or full leave; their seats are kept for others, unless most are empty, or closed."""
         for seat, row in enumerate(self._rows):
             if row is None or not (row.over or row.full):
                 continue
@@ -136,7 +136,8 @@ class Decoding:
             self._rows[seat] = None
             self._batch.leave(seat)
             self._sampler = None
-        if None in self._rows and not (keep_seats and self._batch.reseats and not self._soiled):
+        keep_seats = keep_seats and self._batch.reseats and not self._soiled
+        if None in self._rows and not (keep_seats and 2 * len(self.rows) >= len(self._rows)):
             kept = [seat for seat, row in enumerate(self._rows) if row is not None]
             self._batch.keep(kept)
             self._rows = [self._rows[seat] for seat in kept]

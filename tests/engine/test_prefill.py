@@ -1,10 +1,14 @@
 """Prompts are read in chunks: nobody who decodes stops for them, short ones pass long ones, and none starves."""
 
+from typing import Any
+
 import pytest
 
 from actors.engine.pace import FEWEST, LEAST, Pace
 from actors.engine.port import Engine
+from actors.engine.turn import Turn
 from schemas.chunks import Chunk, Prefilled, Tokens
+from schemas.ids import RequestId
 from tests.engine.running import a_task, finish, run, tokens
 
 LONG = [13 * at % 1000 + 2 for at in range(4000)]
@@ -28,6 +32,26 @@ def test_who_decodes_gets_a_token_between_any_two_chunks(roomy_engine: Engine) -
     finish(roomy_engine)
     assert sum(isinstance(chunk, Prefilled) for step in steps for chunk in step) >= 8
     assert all(len(tokens(step, "running")) == 1 for step in steps[:-1])  # then they take turns
+
+
+def test_few_of_many_do_not_keep_the_seats_of_those_who_left(roomy_engine: Any) -> None:
+    """While a prompt is read seats are kept for those who come, but each is computed in every step."""
+    crumb, decoding = Turn(0.0, budget=8), roomy_engine._decoding
+    for at in range(8):
+        roomy_engine.add(a_task(LONG[at:][:4], f"r{at}", max_tokens=400))
+    while len(decoding.rows) < 8:
+        roomy_engine.step(crumb)
+    roomy_engine.add(a_task(LONG, "long", max_tokens=1))
+    for left, seats in ((6, 8), (2, 2)):
+        for at in range(left, 8):
+            roomy_engine.cancel(RequestId(f"r{at}"), 0)
+        roomy_engine.step(crumb)
+        roomy_engine.step(crumb)
+        assert roomy_engine.gauges.reading == 1
+        assert [len(band.decoding._rows) for band in decoding._bands] == [seats]
+    for request in ("r0", "r1", "long"):
+        roomy_engine.cancel(RequestId(request), 0)
+    finish(roomy_engine)
 
 
 def test_a_short_prompt_passes_a_long_one(roomy_engine: Engine) -> None:
