@@ -59,8 +59,8 @@ async def test_an_idle_model_beside_one_that_reads(
     folder = make_random_llama(tmp_path / "idle", **SHAPES["1M"])
     busy = make_random_llama(tmp_path / "busy", **SHAPES["16M"], context=CONTEXT)
     node = await start_node("a", "--model", "none", "--log-level", "info")
-    await load(node, folder, "idle")
     await load(node, busy, "busy")
+    await load(node, folder, "idle")
     prompts, conversation = Prompts(folder), Conversation(node.info.api_url)
 
     async def first() -> float:
@@ -77,9 +77,8 @@ async def test_an_idle_model_beside_one_that_reads(
     conversation.close()
     ratio = percentile(beside, 0.5) / percentile(alone, 0.5)
     note = f"p50 {ms(percentile(alone, 0.5))} -> {ms(percentile(beside, 0.5))}, p99 {ms(percentile(alone, 0.99))} -> {ms(percentile(beside, 0.99))}, {len(beside)} requests"
-    table.add(
-        GROUP, "an idle model's TTFT while another reads 16k tokens / alone", f"{ratio:.2f}", "<= 1.3", note
-    )
+    what = "an idle model's TTFT while another reads 16k tokens / alone"
+    table.add(GROUP, what, f"{ratio:.2f}", "<= 1.3", note)
 
 
 class Stream:
@@ -173,15 +172,17 @@ async def test_the_high_lane_beside_a_full_batch_lane(
                     "max_tokens": 2,
                     "stream": True,
                 }
-                sent = perf_counter()
+                sent, heard = perf_counter(), 0.0
                 headers = {"X-Troupe-Priority": "high"}
                 async with client.stream(
                     "POST", f"{url}/v1/chat/completions", json=body, headers=headers
                 ) as answer:
                     async for line in answer.aiter_lines():
                         if '"content":"' in line and '"content":""' not in line:
-                            return perf_counter() - sent
-                raise AssertionError("no token came")
+                            heard = heard or perf_counter()
+                assert heard, "no token came"
+                await asyncio.sleep(0.05)  # so that the others have time to go on
+                return heard - sent
 
             async def figure(pattern: str) -> float:
                 text = (await client.get(f"{url}/metrics")).text
