@@ -21,7 +21,7 @@ from tests.nodes import NodeProcess, StartNode, watching
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(0)]
 
-TIMES = 30
+TIMES = 15
 LONG = "ab" * 8000
 
 
