@@ -17,11 +17,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 INBOX_SIZE = 1000
 
 
-def handles(kind: type[Struct]) -> Callable[[F], F]:
-    """Mark a method as the handler of messages of type `kind`."""
+def handles(*kinds: type[Struct]) -> Callable[[F], F]:
+    """Mark a method as the handler of messages of these types."""
 
     def mark(method: F) -> F:
-        cast("Any", method).handled = kind
+        cast("Any", method).handled = kinds
         return method
 
     return mark
@@ -49,7 +49,7 @@ class Actor:
 
     def __init_subclass__(cls) -> None:
         members = [getattr(cls, name) for name in dir(cls)]
-        cls._handlers = {member.handled: member for member in members if hasattr(member, "handled")}
+        cls._handlers = {kind: member for member in members for kind in getattr(member, "handled", ())}
         cls._loops = [member for member in members if hasattr(member, "is_loop")]
         expected = _members(cls.messages) | _members(cls.own_messages)
         missing, extra = expected - set(cls._handlers), set(cls._handlers) - expected

@@ -7,6 +7,8 @@ from api.requests.loss import Loss, runner_lost
 from schemas.ids import InstanceId, ModelId
 from schemas.instance import Instance
 from schemas.model import ModelCard, ModelSpec
+from schemas.presence import lost_node
+from schemas.refused import without_place
 from schemas.state import State
 from schemas.version import serving
 
@@ -45,17 +47,8 @@ def ready_instances(state: State, model: ModelId) -> list[Instance]:
     return [
         instance
         for instance in state.instances_of(model)
-        if instance.status == "ready" and not _dead_node(state, instance)
+        if instance.status == "ready" and lost_node(state, instance) is None
     ]
-
-
-def _dead_node(state: State, instance: Instance) -> str | None:
-    """The node whose loss ended the instance, if one did."""
-    for node_id in instance.nodes:
-        node = state.nodes.get(node_id)
-        if node is not None and not node.alive:
-            return node.name or node_id
-    return None
 
 
 def hopeless(state: State, model: ModelId) -> ApiError | None:
@@ -81,10 +74,9 @@ def nowhere(state: State, model: ModelId) -> ApiError | None:
     wished = state.models.get(model)
     if wished is None or not wished.unplaced or wished.absent:
         return None
-    if any(_dead_node(state, instance) is None for instance in state.instances_of(model)):
+    if any(lost_node(state, instance) is None for instance in state.instances_of(model)):
         return None
-    missing = f" {wished.missing_bytes} bytes of memory are missing." if wished.missing_bytes else ""
-    return no_place(model, f"{wished.unplaced}.{missing}")
+    return no_place(model, without_place(wished.unplaced, wished.missing_bytes))
 
 
 def no_place(model: ModelId, why: str) -> ApiError:
@@ -101,5 +93,5 @@ def lost(state: State, placement: Placement, *, known: bool) -> Loss | None:
         return runner_lost(f"its runner was started afresh ({why})", instance.fate)
     if instance.attempt == placement.attempt and instance.status == "failed":
         return runner_lost(f"its runner failed: {instance.reason or 'no reason was given'}", instance.fate)
-    dead = _dead_node(state, instance)
-    return None if dead is None else runner_lost(f"the node {dead} was lost")
+    dead = lost_node(state, instance)
+    return None if dead is None else runner_lost(f"the node {dead.name or dead.id} was lost")

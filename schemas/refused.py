@@ -22,3 +22,9 @@ class Refused(Struct, frozen=True, tag="Refused"):
 
     code: RefusalCode
     reason: str
+
+
+def without_place(reason: str, missing_bytes: int) -> str:
+    """Why a model has no place, and the bytes of memory that would have to be free besides."""
+    missing = f" {missing_bytes} bytes of memory are missing." if missing_bytes else ""
+    return f"{reason}.{missing}"

@@ -5,6 +5,7 @@ from hashlib import sha256
 
 from schemas.instance import Instance
 from schemas.model import EngineName, ModelSpec
+from schemas.presence import lost_node
 from schemas.state import Model, State
 
 HOW_MANY = ("replicas", "on_demand", "idle_timeout_s", "keep")
@@ -43,19 +44,13 @@ def serving(state: State, model: Model) -> ModelSpec:
             one.spec.id != model.spec.id
             or one.status != "ready"
             or one.retired
-            or _lost(one, state)
+            or lost_node(state, one) is not None
             or door_of(one.spec) == wished
         ):
             continue
         if older is None or one.seq > older.seq:
             older = one
     return model.spec if older is None else older.spec
-
-
-def _lost(instance: Instance, state: State) -> bool:
-    """What was ready on a node that is gone serves nobody."""
-    nodes = (state.nodes.get(node) for node in instance.nodes)
-    return any(node is not None and not node.alive for node in nodes)
 
 
 def pulls(state: State, instance: Instance) -> bool:

@@ -8,13 +8,12 @@ import typer
 from actors.cli import screen
 from actors.cli.cluster import bus_of
 from actors.cli.failure import CommandFailed
-from actors.cli.node_name import node_named
+from actors.cli.node_order import order_node
 from actors.cli.options import Cluster, DataDir, Json, Nats, Where
 from bus.bus import Bus
-from bus.commands import command
 from schemas.commands import DrainNode
 from schemas.ids import NodeId
-from schemas.refused import Refused
+from schemas.presence import models_on
 from schemas.state import State
 
 
@@ -39,11 +38,7 @@ def drain(
 
 async def _drain(where: Where, name: str, undo: bool, timeout_s: float | None) -> NodeId:
     async with bus_of(where) as bus:
-        await bus.view.start()
-        node = node_named(bus.view.state, name)
-        answer = await command(bus, DrainNode(node=node, undo=undo))
-        if isinstance(answer, Refused):
-            raise CommandFailed(answer.reason)
+        node = await order_node(bus, name, lambda node: DrainNode(node=node, undo=undo))
         if timeout_s is not None and not undo:
             await _until_empty(bus, node, timeout_s)
         return node
@@ -59,6 +54,6 @@ async def _until_empty(bus: Bus, node: NodeId, timeout_s: float) -> None:
 
 def _carried(state: State, node: NodeId) -> list[str]:
     """The models that are on a node, with the reason why they are there still."""
-    names = sorted({one.spec.id for one in state.instances.values() if node in one.nodes})
+    names = models_on(state, node)
     unplaced = {name: state.models[name].unplaced for name in names if name in state.models}
     return [f"{name} ({unplaced[name]})" if unplaced.get(name) else name for name in names]

@@ -7,13 +7,10 @@ import typer
 
 from actors.cli import screen
 from actors.cli.cluster import bus_of
-from actors.cli.failure import CommandFailed
-from actors.cli.node_name import node_named
+from actors.cli.node_order import order_node
 from actors.cli.options import Cluster, DataDir, Json, Nats, Where
-from bus.commands import command
 from schemas.commands import ForgetNode
 from schemas.ids import NodeId
-from schemas.refused import Refused
 
 
 def forget(
@@ -33,9 +30,4 @@ def forget(
 
 async def _forget(where: Where, name: str) -> NodeId:
     async with bus_of(where) as bus:
-        await bus.view.start()
-        node = node_named(bus.view.state, name)
-        answer = await command(bus, ForgetNode(node=node))
-        if isinstance(answer, Refused):
-            raise CommandFailed(answer.reason)
-        return node
+        return await order_node(bus, name, lambda node: ForgetNode(node=node))

@@ -12,6 +12,7 @@ from actors.master.room import victims
 from schemas.events import Decided, InstanceDeleted, InstancePlaced, ModelIdled, ModelUnplaced
 from schemas.ids import InstanceId, NodeId
 from schemas.instance import Instance
+from schemas.presence import is_whole
 from schemas.state import Model, State
 
 
@@ -25,7 +26,7 @@ def scale(model: Model, state: State, ripe: Ripe, new_id: Callable[[], InstanceI
     newer = [one for one in serving if one not in older]
     leaving = [one for one in newer if any(state.nodes[node].draining for node in _known(one, state))]
     there = [one for one in newer if one not in leaving]
-    stranded = [one for one in there if not is_whole(one, state)]
+    stranded = [one for one in there if not is_whole(state, one)]
     if len(there) > model.wanted:
         yield from _fewer(there, model.wanted)
     elif stranded:
@@ -112,7 +113,7 @@ def _room(
     makers = victims(model.spec, state, ripe.idle)
     if makers is not None:
         return evicted(makers, model.spec.id)
-    lives = [one for one in newer if is_whole(one, state)]
+    lives = [one for one in newer if is_whole(state, one)]
     return make_way(model, state, older, lives, lack) if older else None
 
 
@@ -127,12 +128,3 @@ def _say(model: Model, lack: NoPlace | Placement | None) -> Iterator[Decided]:
         yield ModelUnplaced(
             model=model.spec.id, reason=lack.reason, missing_bytes=lack.missing_bytes, absent=lack.absent
         )
-
-
-def is_alive(node: NodeId, state: State) -> bool:
-    return node in state.nodes and state.nodes[node].alive
-
-
-def is_whole(instance: Instance, state: State) -> bool:
-    """All its nodes are there."""
-    return all(is_alive(node, state) for node in instance.nodes)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar, cast
 
-from actors.master.copies import is_alive, is_whole, scale
+from actors.master.copies import scale
 from actors.master.demand import demand, rest
 from actors.master.leftovers import forget_node
 from actors.master.placement import NoPlace, Placement, fits, place
@@ -33,6 +33,7 @@ from schemas.events import (
 from schemas.ids import InstanceId, ModelId, new_instance_id
 from schemas.instance import Instance
 from schemas.nearest import did_you_mean
+from schemas.presence import is_alive, is_whole
 from schemas.refused import Refused
 from schemas.state import State, apply
 
@@ -127,7 +128,7 @@ def _mend(instance: Instance, state: State, ripe: Ripe) -> Iterator[Decided]:
         yield InstanceDeleted(instance=instance.id, why="the model was changed")
     elif instance.retired and (why := _over(instance, state, ripe)):
         yield InstanceDeleted(instance=instance.id, why=f"{instance.retired}; {why}")
-    elif lost := [node for node in instance.nodes if not is_alive(node, state)]:
+    elif lost := [node for node in instance.nodes if not is_alive(state, node)]:
         yield from _retry(instance, state, f"node {lost[0]} was lost")
     elif _outgrown(instance, state):
         yield from _move(instance, state)
@@ -141,7 +142,7 @@ def _over(instance: Instance, state: State, ripe: Ripe) -> str:
         return "it has ended all that it had"
     if instance.id in ripe.overdue:
         return "it had enough time to end what it has"
-    if not is_whole(instance, state):
+    if not is_whole(state, instance):
         return "its node was lost"
     return "it failed" if instance.status == "failed" and not instance.retryable else ""
 

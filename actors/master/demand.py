@@ -7,7 +7,7 @@ from actors.master.ripe import Ripe
 from actors.master.room import carriers, fits_without, victims
 from schemas.events import Decided, InstanceDeleted, InstanceRetired, ModelDemanded, ModelIdled
 from schemas.ids import ModelId
-from schemas.refused import Refused
+from schemas.refused import Refused, without_place
 from schemas.state import Model, State
 
 PATIENCE_S = 10.0
@@ -26,7 +26,7 @@ def demand(model: Model, state: State, ripe: Ripe, waited_s: float) -> list[Deci
     if makers is None and waited_s < PATIENCE_S and _may_come(model, state):
         return []  # whoever waits says so again
     if makers is None:
-        return Refused("no_place", without_place(lack))
+        return Refused("no_place", without_place(lack.reason, lack.missing_bytes))
     return [*evicted(makers, model.spec.id), ModelDemanded(model=model.spec.id)]
 
 
@@ -34,12 +34,6 @@ def _may_come(model: Model, state: State) -> bool:
     """Whether there is room when others that are loaded on demand are idle: they may be in a moment."""
     others = [each.spec.id for each in state.models.values() if each.spec.idle_after_s is not None]
     return fits_without(model.spec, state, carriers(others, state))
-
-
-def without_place(lack: NoPlace) -> str:
-    """The reason, and the bytes."""
-    missing = f" {lack.missing_bytes} bytes of memory are missing." if lack.missing_bytes else ""
-    return f"{lack.reason}.{missing}"
 
 
 def evicted(makers: Sequence[ModelId], maker_of: ModelId) -> list[Decided]:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from actors.master.complaints import Complaints
 from schemas.events import EntityKind, Forgotten
 from schemas.files import earlier_id
-from schemas.ids import ModelId, NodeId
+from schemas.ids import ModelId
+from schemas.presence import models_on
 from schemas.refused import Refused
 from schemas.state import Download, Entity, Node, State
 
@@ -36,7 +37,7 @@ def forget_node(node: Node, state: State) -> list[Forgotten] | Refused:
     """A node and all that it has said; refused while it lives, or carries what has no other place."""
     if node.alive:
         return Refused("conflict", f"node {node.id} is alive: stop it first, with `actors down` on it")
-    if carried := carried_by(node.id, state):
+    if carried := models_on(state, node.id):
         return Refused("conflict", f"node {node.id} still carries {', '.join(carried)}: unload that first")
     said = [each for each in state.downloads.values() if each.node == node.id]
     links = state.links.get(node.id)
@@ -67,11 +68,6 @@ def unneeded(state: State) -> dict[str, Forgotten]:
     return {f"download {each.node}/{each.model} {each.seq}": _file(each) for each in files} | {
         f"card {card.model} {card.seq}": _forgotten("card", card.model, card) for card in cards
     }
-
-
-def carried_by(node: NodeId, state: State) -> list[ModelId]:
-    """Which models have a shard on a node."""
-    return sorted({one.spec.id for one in state.instances.values() if node in one.nodes})
 
 
 def _needed(state: State) -> set[ModelId]:

@@ -12,7 +12,6 @@ from actors.master.decisions import decide, heal, unknown_model
 from actors.master.leftovers import Leftovers
 from actors.master.placement import preview
 from actors.master.ripe import Ripe
-from actors.master.room import concerns_places
 from actors.master.senses import Senses
 from actors.master.unmet import Unmet
 from bus.bus import Bus
@@ -34,6 +33,7 @@ from schemas.events import Decided, LeaderElected
 from schemas.ids import NodeId
 from schemas.node import Pulse
 from schemas.plan import Previews
+from schemas.presence import concerns_places
 from schemas.refused import Refused
 from schemas.state import State
 from schemas.unreadable import UNREADABLE
@@ -89,33 +89,23 @@ class Master(Actor):
         if self._next_look is not None:
             self._next_look.cancel()
 
-    @handles(LoadModel)
-    async def load_model(self, order: LoadModel) -> Struct:
-        return await self._carry_out(order)
-
-    @handles(UnloadModel)
-    async def unload_model(self, order: UnloadModel) -> Struct:
-        return await self._carry_out(order)
-
-    @handles(RestartInstance)
-    async def restart_instance(self, order: RestartInstance) -> Struct:
-        return await self._carry_out(order)
-
-    @handles(DrainNode)
-    async def drain_node(self, order: DrainNode) -> Struct:
-        return await self._carry_out(order)
-
-    @handles(ForgetNode)
-    async def forget_node(self, order: ForgetNode) -> Struct:
-        return await self._carry_out(order)
+    @handles(LoadModel, UnloadModel, RestartInstance, DrainNode, ForgetNode)
+    async def carry_out(self, order: MasterCommand) -> Done | Refused:
+        events = decide(self.bus.view.state, order, self._ripe())
+        if isinstance(events, Refused):
+            self.logger.info("command.refused", command=type(order).__name__, reason=events.reason)
+            return events
+        await self._decide(events)
+        self._look()
+        return Done(seq=self._last)
 
     @handles(DemandModel)
-    async def demand_model(self, order: DemandModel) -> Struct:
+    async def demand_model(self, order: DemandModel) -> Done | Refused:
         self._senses.activity.use(order.model)
         if (known := self._unmet.answer(order, self.bus.view.state)) is not None:
             return known
         before = self._last
-        answer = await self._carry_out(order)
+        answer = await self.carry_out(order)
         if self._last == before:
             self._unmet.note(order, answer)
         return answer
@@ -175,15 +165,6 @@ class Master(Actor):
                     await self.bus.snapshots.write(state)
                 except BusAway:
                     await self.bus.until_connected()
-
-    async def _carry_out(self, order: MasterCommand) -> Done | Refused:
-        events = decide(self.bus.view.state, order, self._ripe())
-        if isinstance(events, Refused):
-            self.logger.info("command.refused", command=type(order).__name__, reason=events.reason)
-            return events
-        await self._decide(events)
-        self._look()
-        return Done(seq=self._last)
 
     async def _decide(self, events: Sequence[Decided]) -> None:
         for event in events:

@@ -45,11 +45,3 @@ def carriers(models: Iterable[ModelId], state: State) -> list[InstanceId]:
 def _leaves(instance: Instance, state: State) -> bool:
     model = state.models.get(instance.spec.id)
     return bool(instance.retired) or model is None or not model.wanted
-
-
-def concerns_places(before: State, state: State) -> bool:
-    """Tables are replaced when they change: progress of downloads and measured links, say, leave these as they were."""
-    return any(
-        getattr(before, table) is not getattr(state, table)
-        for table in ("nodes", "models", "cards", "instances")
-    )

@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterable
 
 from actors.master.activity import Activity
 from actors.master.complaints import Complaints
-from actors.master.copies import is_whole
 from actors.master.decisions import backoff_s
 from actors.master.ripe import Ripe
 from schemas.ids import ModelId, NodeId
 from schemas.node import Pulse
+from schemas.presence import is_whole
 from schemas.state import Model, State
 
 RETIRE_S = 600.0
@@ -88,7 +88,7 @@ class Senses:
     def _is_quiet(self, model: Model, state: State) -> bool:
         """Nobody is served by it: one that is not ready, or whose node is lost, serves nobody, and who waits for it says so."""
         return all(
-            one.status != "ready" or not is_whole(one, state) or self.activity.is_quiet(one)
+            one.status != "ready" or not is_whole(state, one) or self.activity.is_quiet(one)
             for one in state.instances_of(model.spec.id)
         )
 

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from time import monotonic
 
 from actors.master.demand import PATIENCE_S
-from actors.master.room import concerns_places
 from schemas.commands import DemandModel, Done
 from schemas.ids import ModelId
+from schemas.presence import concerns_places
 from schemas.refused import Refused
 from schemas.state import State
 

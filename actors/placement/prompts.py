@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from itertools import pairwise
 
+from actors.engine.patience import ALONE_S, SPARE_S
 from actors.placement.costs import ONE, PROMPT_TOKENS, Stage, all_sum_s, pipeline_s, tensor_s, work_s
 from actors.placement.shape import NUMBER_BYTES, Shape
 from actors.placement.topology import Machine, Topology
 
-AT_ONCE_S = 0.25
-"""A prompt that takes no longer is read at once (`actors/engine/patience.py`)."""
+AT_ONCE_S = ALONE_S + SPARE_S
+"""A prompt that takes no longer is read at once; seconds."""
 PIECES = 4
 """A longer one is read in so many by ranks of a group (`actors/engine/prefill.py`)."""
 TOUCHED = 64

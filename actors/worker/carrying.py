@@ -16,6 +16,7 @@ from schemas.events import RunnerReported
 from schemas.files import files_of
 from schemas.ids import NodeId
 from schemas.instance import Instance, Shard
+from schemas.presence import is_whole
 from schemas.state import Download, State
 from schemas.version import pulls
 
@@ -147,12 +148,7 @@ def shards_on(node: NodeId, state: State) -> dict[tuple[str, int, int], tuple[In
     return {
         (instance.id, instance.attempt, shard.rank): (instance, shard)
         for instance in state.instances.values()
-        if instance.status != "failed" and not _is_torn(instance, state)
+        if instance.status != "failed" and (len(instance.nodes) == 1 or is_whole(state, instance))
         for shard in instance.shards
         if shard.node == node
     }
-
-
-def _is_torn(instance: Instance, state: State) -> bool:
-    nodes = [state.nodes.get(node) for node in instance.nodes]
-    return len(nodes) > 1 and not all(node is not None and node.alive for node in nodes)

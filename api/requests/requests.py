@@ -33,6 +33,7 @@ from schemas.chunks import Failed, Started
 from schemas.commands import Done
 from schemas.ids import ApiId, ModelId, RequestId, new_api_id
 from schemas.model import ModelSpec
+from schemas.presence import concerns_places
 from schemas.state import State
 from schemas.task import Cancel, Task
 
@@ -189,7 +190,7 @@ class Requests:
         before = self._bus.view.state
         async with aclosing(self._bus.view.states()) as states:
             async for state in states:
-                if _concerns_requests(before, state):
+                if concerns_places(before, state):
                     self._missing.note(before, state)
                     self._migrations.judge(before, state)
                     self._look(state)
@@ -211,16 +212,6 @@ class Requests:
                     self._migrations.lose(request, runner_lost("nobody takes it out of the queue any more"))
                 elif not request.current.sent or outdated(request, door):
                     request.wake()
-
-
-def _concerns_requests(before: State, state: State) -> bool:
-    """Tables are replaced when they change: progress of downloads, say, leaves these as they were."""
-    return (
-        state.instances is not before.instances
-        or state.nodes is not before.nodes
-        or state.models is not before.models
-        or state.cards is not before.cards
-    )
 
 
 def _live(_payload: bytes, _subject: str) -> None:

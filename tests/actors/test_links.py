@@ -44,20 +44,39 @@ async def test_who_does_not_know_the_secret_is_left_without_a_word() -> None:
             await measure("127.0.0.1", port, SECRET.upper())
 
 
-async def test_two_nodes_record_their_ways_to_each_other(
-    connect_bus: ConnectBus, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("actors.links.surveyor.REFRESH_S", 0.5)  # the first may ask before the second listens
+@asynccontextmanager
+async def surveying(connect_bus: ConnectBus) -> AsyncIterator[tuple[Bus, Bus]]:
+    """The nodes `n1` and `n2`, which measure the way to each other while the block runs."""
     one, two = await connect_bus("n1"), await connect_bus("n2")
     for name in ("n1", "n2"):
         await one.log.record(joined(name))
     living = [asyncio.create_task(Surveyor(bus, ("127.0.0.1",)).run()) for bus in (one, two)]
-    await one.view.until(lambda state: {"n1", "n2"} <= state.links.keys(), timeout_s=30)
-    (link,) = one.view.state.links[NodeId("n1")].links
-    assert (link.from_node, link.to_node, link.address) == ("n1", "n2", "127.0.0.1")
-    for task in living:
-        task.cancel()
-    await asyncio.wait(living)
+    try:
+        yield one, two
+    finally:
+        for task in living:
+            task.cancel()
+        await asyncio.wait(living)
+
+
+def _reachable(state: State) -> bool | None:
+    """Whether `n1` reaches `n2`, as it has said last."""
+    return state.links[NodeId("n1")].links[0].reachable if "n1" in state.links else None
+
+
+async def _said(bus: Bus) -> list[bool]:
+    """All that it has said of that."""
+    return [each.event.links[0].reachable async for each in bus.log.past() if _of(each.event, "n1")]
+
+
+async def test_two_nodes_record_their_ways_to_each_other(
+    connect_bus: ConnectBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.links.surveyor.REFRESH_S", 0.5)  # the first may ask before the second listens
+    async with surveying(connect_bus) as (one, _two):
+        await one.view.until(lambda state: {"n1", "n2"} <= state.links.keys(), timeout_s=30)
+        (link,) = one.view.state.links[NodeId("n1")].links
+        assert (link.from_node, link.to_node, link.address) == ("n1", "n2", "127.0.0.1")
 
 
 async def test_one_link_is_measured_again_at_a_time_the_oldest_first(
@@ -78,26 +97,14 @@ async def test_a_lost_link_is_believed_at_once_and_then_measured(
     connect_bus: ConnectBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("actors.links.surveyor.RETRY_S", 0.01)
-    one, two = await connect_bus("n1"), await connect_bus("n2")
-    for name in ("n1", "n2"):
-        await one.log.record(joined(name))
-    addresses = {"n1": ("127.0.0.1",), "n2": ("127.0.0.1",)}
-    living = [asyncio.create_task(Surveyor(bus, addresses[bus.node]).run()) for bus in (one, two)]
-
-    def reachable(state: State) -> bool | None:
-        return state.links[NodeId("n1")].links[0].reachable if "n1" in state.links else None
-
-    await one.view.until(reachable, timeout_s=30)
-    since = one.view.state.seq
-    assert isinstance(
-        await two.ask(two.subjects.link(NodeId("n1")), LinkLost(to=NodeId("n2")), LinkNoted), Done
-    )
-    await one.view.until(lambda state: state.seq > since and bool(reachable(state)), timeout_s=30)
-    said = [each.event.links[0].reachable async for each in one.log.past() if _of(each.event, "n1")]
-    assert said == [True, False, True]
-    for task in living:
-        task.cancel()
-    await asyncio.wait(living)
+    async with surveying(connect_bus) as (one, two):
+        await one.view.until(_reachable, timeout_s=30)
+        since = one.view.state.seq
+        assert isinstance(
+            await two.ask(two.subjects.link(NodeId("n1")), LinkLost(to=NodeId("n2")), LinkNoted), Done
+        )
+        await one.view.until(lambda state: state.seq > since and bool(_reachable(state)), timeout_s=30)
+        assert await _said(one) == [True, False, True]
 
 
 async def test_a_lost_link_to_a_node_that_others_measure_is_measured_too(
@@ -105,21 +112,10 @@ async def test_a_lost_link_to_a_node_that_others_measure_is_measured_too(
 ) -> None:
     monkeypatch.setattr("actors.links.surveyor.MOST_LINKS", 0)  # both have others to measure
     monkeypatch.setattr("actors.links.surveyor.PAUSE_S", 0.01)
-    one, two = await connect_bus("n1"), await connect_bus("n2")
-    for name in ("n1", "n2"):
-        await one.log.record(joined(name))
-    living = [asyncio.create_task(Surveyor(bus, ("127.0.0.1",)).run()) for bus in (one, two)]
-
-    def reachable(state: State) -> bool | None:
-        return state.links[NodeId("n1")].links[0].reachable if "n1" in state.links else None
-
-    await _lose(two, NodeId("n1"), NodeId("n2"))
-    await one.view.until(reachable, timeout_s=30)
-    said = [each.event.links[0].reachable async for each in one.log.past() if _of(each.event, "n1")]
-    assert said == [False, True]
-    for task in living:
-        task.cancel()
-    await asyncio.wait(living)
+    async with surveying(connect_bus) as (one, two):
+        await _lose(two, NodeId("n1"), NodeId("n2"))
+        await one.view.until(_reachable, timeout_s=30)
+        assert await _said(one) == [False, True]
 
 
 async def _lose(bus: Bus, one: NodeId, two: NodeId) -> None:
@@ -134,15 +130,9 @@ async def test_a_node_that_is_there_and_cannot_be_reached_is_said_to_be_so(
     connect_bus: ConnectBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("actors.links.surveyor.measure", _nobody)
-    one, two = await connect_bus("n1"), await connect_bus("n2")
-    for name in ("n1", "n2"):
-        await one.log.record(joined(name))
-    living = [asyncio.create_task(Surveyor(bus, ("127.0.0.1",)).run()) for bus in (one, two)]
-    await one.view.until(lambda state: "n1" in state.links, timeout_s=30)
-    assert not one.view.state.links[NodeId("n1")].links[0].reachable
-    for task in living:
-        task.cancel()
-    await asyncio.wait(living)
+    async with surveying(connect_bus) as (one, _two):
+        await one.view.until(lambda state: "n1" in state.links, timeout_s=30)
+        assert not one.view.state.links[NodeId("n1")].links[0].reachable
 
 
 async def _nobody(address: str, port: int, secret: str) -> Measured:

@@ -23,9 +23,9 @@ from schemas.instance import Split
 from tests.bench.rank import Job
 from tests.bench.rank import Spoken as Answer
 from tests.bench.table import Table, percentile
-from tests.engine.ranks import free_ports
 from tests.models import make_random_llama
 from tests.nodes import HERE, StartNode, watching
+from tests.ports import free_ports
 from tests.scenes.test_shards import Stage
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(0)]

@@ -17,14 +17,13 @@ from bus.clusters import is_being_carried, limits_of
 from bus.connection import Connection
 from bus.errors import BusAway, UnusableServer
 from bus.server import Server
-from bus.server_file import Peers, Routes
 from bus.streams import StreamLimits, Streams
 from schemas.events import LeaderElected
 from schemas.ids import NodeId
+from tests.bus.three import three_servers
 from tests.facts import joined
 from tests.nodes import HERE
 
-TOKEN = "the-token-of-three-servers"
 EVENTS = 3000
 CARRIER = """
 import asyncio, sys
@@ -82,22 +81,7 @@ async def message(bus: Bus, stream: str, seq: int) -> Message | None:
 @pytest.fixture
 async def three(tmp_path: Path) -> AsyncIterator[list[Server]]:
     """The first one's folder is what a server alone has left, prepared to be carried over; none is started."""
-    from tests.bus.test_three_servers import free_ports
-
-    ports = free_ports(3)
-    meeting = tuple(f"127.0.0.1:{port}" for port in ports)
-    made = [
-        Server(
-            tmp_path / f"s{number}",
-            port=0,
-            peers=Peers(
-                token=TOKEN,
-                addresses=("127.0.0.1",),
-                routes=Routes(name=f"s{number}", cluster="troupe", port=port, servers=meeting),
-            ),
-        )
-        for number, port in enumerate(ports)
-    ]
+    made = three_servers(tmp_path)
     yield made
     await asyncio.gather(*(server.stop() for server in made))
     left = Server(tmp_path / "s0" / "alone")

@@ -3,9 +3,7 @@
 import asyncio
 import os
 import signal
-import socket
 from collections.abc import AsyncIterator
-from contextlib import ExitStack
 from pathlib import Path
 from time import monotonic
 
@@ -17,34 +15,14 @@ from bus.server import Server
 from bus.server_file import Peers, Routes
 from bus.streams import StreamLimits
 from schemas.ids import NodeId
+from tests.bus.three import TOKEN, three_servers
 from tests.facts import joined
-
-TOKEN = "the-token-of-three-servers"
-
-
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [each.getsockname()[1] for each in sockets]
 
 
 @pytest.fixture
 async def servers(tmp_path: Path) -> AsyncIterator[list[Server]]:
     """Three, watched as their nodes watch them."""
-    ports = free_ports(3)
-    meeting = tuple(f"127.0.0.1:{port}" for port in ports)
-    made = [
-        Server(
-            tmp_path / f"s{port}",
-            port=0,
-            peers=Peers(
-                token=TOKEN,
-                addresses=("127.0.0.1",),
-                routes=Routes(name=f"s{port}", cluster="troupe", port=port, servers=meeting),
-            ),
-        )
-        for port in ports
-    ]
+    made = three_servers(tmp_path)
     await asyncio.gather(*(server.start() for server in made))
     watches = [asyncio.create_task(server.watch()) for server in made]
     yield made

@@ -1,7 +1,6 @@
 """Ranks of a group as processes of a test, without a bus: what rank 0 tells goes to the others by pipes."""
 
 import multiprocessing
-import socket
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -11,6 +10,7 @@ from actors.engine.lockstep import Following, Leading, RankEngine
 from actors.engine.port import Engine
 from schemas.group import Seat
 from schemas.instance import Split
+from tests.ports import free_ports
 
 Answers = dict[str, list[int]]
 Script = Callable[[Engine], Answers]
@@ -110,12 +110,3 @@ def maker(rank: int, addresses: tuple[str, ...]) -> Callable[[Job], RankEngine]:
         return engine
 
     return make
-
-
-def free_ports(count: int) -> list[int]:
-    with_ports = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return [each.getsockname()[1] for each in with_ports]
-    finally:
-        for each in with_ports:
-            each.close()

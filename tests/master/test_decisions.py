@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.master.complaints import Complaints
-from actors.master.copies import is_alive
 from actors.master.decisions import backoff_s, decide, heal
 from actors.master.placement import NoPlace, Placement, place
 from actors.master.ripe import Ripe
@@ -31,6 +30,7 @@ from schemas.ids import InstanceId, ModelId, NodeId
 from schemas.instance import Shard
 from schemas.link import Link
 from schemas.model import ModelCard, ModelSpec
+from schemas.presence import is_alive
 from schemas.refused import Refused
 from schemas.state import State, apply
 from tests.facts import GIB, joined, profile
@@ -83,7 +83,7 @@ def test_healing_ends_with_what_is_wished_for(
         assert len(there) <= model.spec.replicas
         if workers:
             assert len(there) == model.spec.replicas
-            assert all(is_alive(node, state) for instance in there for node in instance.nodes)
+            assert all(is_alive(state, node) for instance in there for node in instance.nodes)
 
 
 @given(histories())

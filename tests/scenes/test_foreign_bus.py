@@ -12,12 +12,12 @@ from bus.address import asking
 from bus.bus import Bus
 from bus.errors import BusAway
 from schemas.ids import NodeId
-from tests.bus.test_three_servers import free_ports
 from tests.cli.command import actors
 from tests.facts import joined
 from tests.foreign import Operator, foreign
 from tests.manual import snippet
 from tests.nodes import StartNode, watching
+from tests.ports import free_ports
 from tests.relay import relaying
 from tests.scenes.test_runner_death import answered, begun, client_of, load, rest, whole
 

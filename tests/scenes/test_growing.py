@@ -13,9 +13,9 @@ from bus.commands import command
 from schemas.commands import Done, LoadModel, UnloadModel
 from schemas.events import Recorded
 from schemas.ids import ModelId
-from tests.bus.test_three_servers import free_ports
 from tests.cli.command import actors
 from tests.nodes import StartNode, watching
+from tests.ports import free_ports
 from tests.scenes.test_runner_death import SIM, SIM_SPEC, begun, client_of, load, ready_again, rest, whole
 
 TOKEN = "the-token-of-a-growing-cluster"

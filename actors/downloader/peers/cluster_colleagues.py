@@ -19,6 +19,7 @@ from bus.errors import NoAnswer, NobodyThere
 from schemas.commands import FilesAnswer, FilesFound, FindFiles
 from schemas.ids import NodeId
 from schemas.manifest import Manifest
+from schemas.presence import is_alive
 from schemas.state import Download
 
 log = structlog.get_logger()
@@ -157,8 +158,7 @@ class ClusterColleagues:
         return list(dict.fromkeys(each.node for each in sorted(downloads, key=_is_all, reverse=True)))
 
     def _lives(self, node: NodeId) -> bool:
-        known = self._bus.view.state.nodes.get(node)
-        return known is not None and known.alive
+        return is_alive(self._bus.view.state, node)
 
 
 def _is_all(download: Download) -> bool:
