@@ -52,6 +52,7 @@ class Notice(Struct, frozen=True, kw_only=True):
     """Its server is one of several that are one bus: others of them announce themselves too."""
     port: int = 0
     addresses: tuple[str, ...] = ()
+    """The one to try first is first; the others in no order that means anything."""
 
     @property
     def rank(self) -> tuple[bool, str]:
@@ -199,6 +200,7 @@ def _service(notice: Notice) -> AsyncServiceInfo:
             "stage": notice.stage,
             "remembers": str(int(notice.remembers)),
             "several": str(int(notice.several)),
+            "first": next(iter(notice.addresses), ""),
         },
         server=f"troupe-{notice.node}.local.",
         parsed_addresses=list(notice.addresses),
@@ -209,10 +211,12 @@ def _service(notice: Notice) -> AsyncServiceInfo:
 
 def _notice(info: AsyncServiceInfo) -> Notice | None:
     """What a service says; None when it is none of ours."""
+    properties = {name: value or "" for name, value in info.decoded_properties.items()}
+    addresses = sorted(info.parsed_addresses(IPVersion.V4Only))  # they come in any order
     said = {
-        **{name: value or "" for name, value in info.decoded_properties.items()},
+        **properties,
         "port": info.port or 0,
-        "addresses": info.parsed_addresses(IPVersion.V4Only),
+        "addresses": sorted(addresses, key=lambda address: address != properties.get("first")),
     }
     try:
         return msgspec.convert(said, Notice, strict=False)

@@ -1,14 +1,16 @@
 """Machines of their own: network namespaces on one bridge, each with an address, a link that can be cut or starved."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from secrets import randbelow, token_hex
+from secrets import randbelow
 
+import psutil
 import pytest
 
 HERE = Path(__file__).parent.parent
@@ -107,7 +109,8 @@ def ip(*words: str) -> None:
 @contextmanager
 def lan(count: int) -> Iterator[list[Machine]]:
     """`count` machines on one network, where this process has an address too (.254)."""
-    name = f"t{token_hex(3)}"
+    _sweep()
+    name = f"t{os.getpid():06x}"
     net = f"10.{64 + randbelow(64)}.{randbelow(256)}"
     machines = [Machine(name, number, f"{net}.{number}") for number in range(1, count + 1)]
     _require(name)
@@ -132,6 +135,16 @@ def _plug_in(machine: Machine, bridge: str) -> None:
     ip(*inside, "address", "add", f"{machine.address}/24", "dev", "eth0")
     ip(*inside, "link", "set", "lo", "up")
     ip(*inside, "link", "set", "eth0", "up")
+
+
+def _sweep() -> None:
+    """Remove what test runs left that were killed: an address of theirs would be one of this machine's."""
+    for names in ("link", "netns"):
+        listed = subprocess.run(("ip", "-brief", names), check=False, capture_output=True, text=True).stdout
+        for name in re.findall(r"^t[0-9a-f]{6}\w*", listed, re.MULTILINE):
+            owner = int(name[1:7], 16)
+            if owner == os.getpid() or not psutil.pid_exists(owner):
+                subprocess.run(("ip", names, "del", name), check=False, capture_output=True)
 
 
 def _require(name: str) -> None:
