@@ -8,8 +8,9 @@ from schemas.ids import InstanceId, NodeId
 from schemas.model import ModelSpec
 
 InstanceStatus = Literal["placed", "starting", "loading", "warming", "ready", "failed"]
-Split = Literal["whole", "pipeline", "tensor"]
-"""What the ranks of an instance share out: nothing (there is one), the layers, or the insides of each layer."""
+Split = Literal["whole", "pipeline", "tensor", "hybrid"]
+"""What the ranks of an instance share out: nothing (there is one), the layers, the insides of each layer, or both: pairs of
+ranks share out the layers, and the two of a pair the insides of each."""
 RunnerStatus = Literal["starting", "loading", "warming", "ready", "failed"]
 Fate = Literal["", "left", "killed", "fell"]
 """How a runner's process ended: told to; by SIGKILL, which may be anybody's or the system's short of memory; by
