@@ -1,7 +1,5 @@
 """A disk that fills up under a node: it says so, stays up, and goes on when there is room again."""
 
-import os
-import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -16,33 +14,13 @@ from schemas.commands import Done, LoadModel
 from tests.facts import joined
 from tests.nodes import nodes_in, watching
 from tests.scenes.test_runner_death import SIM_SPEC, answered, client_of, load
-
-MIB = 2**20
+from tests.small_disk import MIB, fill, small_disk
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 160 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=160m", "tmpfs", folder], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        if "CI" in os.environ:
-            raise AssertionError(f"cannot mount a small file system: {mounted.stderr.decode()}")
-        pytest.skip(f"cannot mount a small file system: {mounted.stderr.decode()}")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
-
-
-def fill(folder: Path) -> Path:
-    """A file that leaves no room."""
-    ballast = folder / "ballast"
-    with ballast.open("wb", buffering=0) as file, suppress(OSError):
-        while True:
-            file.write(bytes(MIB) if file.tell() < 100 * MIB else bytes(512))
-    return ballast
+def disk(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path / "disk", 160 * MIB) as folder:
+        yield folder
 
 
 async def recorded_until_full(bus: Bus) -> list[int]:
@@ -63,14 +41,14 @@ async def until_refused(client: openai.AsyncOpenAI) -> None:
 
 
 @pytest.mark.chaos
-async def test_a_disk_that_was_full(small_disk: Path) -> None:
-    async with nodes_in(small_disk) as start_node:
+async def test_a_disk_that_was_full(disk: Path) -> None:
+    async with nodes_in(disk) as start_node:
         node = await start_node("a", "--model", "none")
         async with watching(node) as bus, client_of(node) as client:
             await load(bus)
             runners = node.runner_pids()
             kept = [await bus.log.record(joined(f"n{i}", roles=("api",))) for i in range(10)]
-            ballast = fill(small_disk)
+            ballast = fill(disk)
             kept += await recorded_until_full(bus)
             assert await answered(client), "tokens need no disk"
             ballast.unlink()
@@ -83,13 +61,13 @@ async def test_a_disk_that_was_full(small_disk: Path) -> None:
 
 
 @pytest.mark.chaos
-async def test_a_bus_that_dies_while_its_disk_is_full(small_disk: Path) -> None:
-    async with nodes_in(small_disk) as start_node:
+async def test_a_bus_that_dies_while_its_disk_is_full(disk: Path) -> None:
+    async with nodes_in(disk) as start_node:
         node = await start_node("a", "--model", "none")
         async with watching(node) as bus, client_of(node) as client:
             await load(bus)
             kept = [await bus.log.record(joined(f"n{i}", roles=("api",))) for i in range(10)]
-            ballast = fill(small_disk)
+            ballast = fill(disk)
             node.kill_bus()
             await until_refused(client)
             ballast.unlink()

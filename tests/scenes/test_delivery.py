@@ -7,25 +7,21 @@ from pathlib import Path
 import openai
 import pytest
 
-from bus.bus import Bus
 from bus.commands import command
 from bus.server import Server
 from schemas.commands import Done, LoadModel
 from schemas.ids import ModelId
 from schemas.manifest import MIB
 from schemas.model import ModelSpec, Share
-from schemas.state import Download, State
-from tests.cli.command import Ran, actors
+from schemas.state import State
+from tests.cli.command import actors
 from tests.downloader.test_peers import flip
+from tests.fleet import MODEL, NAMES, Fleet
 from tests.hub import Hub
 from tests.models import make_random_llama
-from tests.nodes import NodeProcess, StartNode, watching
+from tests.nodes import StartNode, watching
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
-
-MODEL = "org/llama"
-WEIGHTS = "model.safetensors"
-NAMES = "abcd"
 
 
 @pytest.fixture
@@ -39,42 +35,6 @@ def hub(llama: Path) -> Iterator[Hub]:
     with Hub() as running:
         running.add(MODEL, llama)
         yield running
-
-
-class Fleet:
-    """The four nodes on one bus."""
-
-    def __init__(self, start: StartNode, hub: Hub, folder: Path, llama: Path, bytes_s: int) -> None:
-        self._start = start
-        self.hub = hub
-        self.folder = folder
-        self.llama = llama
-        self.nodes: dict[str, NodeProcess] = {}
-        self.settings = f'hub_url = "{hub.url}"\ndownload_bytes_s = {bytes_s}\n'
-
-    @property
-    def size(self) -> int:
-        return sum(path.stat().st_size for path in self.llama.iterdir())
-
-    async def start(self, name: str) -> NodeProcess:
-        (self.folder / name).mkdir(exist_ok=True)
-        (self.folder / name / "troupe.toml").write_text(self.settings)
-        first = self.nodes.get(NAMES[0])
-        onto = ("--nats", first.info.nats_url) if first is not None and name != NAMES[0] else ()
-        self.nodes[name] = await self._start(name, "--model", "none", "--no-api", *onto)
-        return self.nodes[name]
-
-    async def pull(self, *flags: str) -> Ran:
-        ran = await actors("pull", MODEL, *flags, "--json", "--data-dir", str(self.nodes[NAMES[0]].folder))
-        assert ran.code == 0, ran.err
-        return ran
-
-    def weights(self, name: str) -> Path:
-        return self.nodes[name].folder / "models" / "org--llama@main" / WEIGHTS
-
-    def is_same(self, name: str) -> bool:
-        there = self.weights(name).parent
-        return all((there / path.name).read_bytes() == path.read_bytes() for path in self.llama.iterdir())
 
 
 @pytest.fixture
@@ -115,7 +75,7 @@ async def test_each_byte_leaves_the_hub_once_and_a_flipped_bit_is_mended_by_the_
 async def test_kill_9_in_the_middle_is_gone_on_from(fleet: Fleet) -> None:
     await fleet.pull("--all", "--no-wait")
     async with watching(fleet.nodes["a"]) as bus:
-        await until_here(bus, fleet.nodes["c"], fleet.size // 3)
+        await fleet.until_here(bus, "c", fleet.size // 3)
         await fleet.nodes["c"].kill()
         await fleet.start("c")
         await fleet.pull("--all")
@@ -130,10 +90,9 @@ async def test_kill_9_in_the_middle_is_gone_on_from(fleet: Fleet) -> None:
 async def test_a_node_that_never_comes_back_is_replaced(fleet: Fleet) -> None:
     await fleet.pull("--all", "--no-wait")
     async with watching(fleet.nodes["a"]) as bus:
-        await until_here(bus, fleet.nodes["c"], fleet.size // 3)
+        await fleet.until_here(bus, "c", fleet.size // 3)
         await fleet.nodes["c"].kill()
-        others = [each for name, each in fleet.nodes.items() if name != "c"]
-        await asyncio.gather(*(until_complete(bus, each) for each in others))
+        await asyncio.gather(*(fleet.until_told(bus, name) for name in "abd"))
     assert all(fleet.is_same(name) for name in "abd")
     assert fleet.hub.served.total() - fleet.size < fleet.size // 3, "what only the lost one had"
 
@@ -176,15 +135,3 @@ async def said(client: openai.AsyncOpenAI, model: ModelId) -> str | None:
 
 def is_ready(state: State, model: ModelId) -> bool:
     return any(each.status == "ready" for each in state.instances_of(model))
-
-
-def download(bus: Bus, node: NodeProcess) -> Download | None:
-    return bus.view.state.download(node.node, ModelId(MODEL))
-
-
-async def until_here(bus: Bus, node: NodeProcess, count: int) -> None:
-    await bus.view.until(lambda _: (each := download(bus, node)) and each.bytes_done >= count, timeout_s=120)
-
-
-async def until_complete(bus: Bus, node: NodeProcess) -> None:
-    await bus.view.until(lambda _: (each := download(bus, node)) and each.status == "complete", timeout_s=120)
