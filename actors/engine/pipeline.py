@@ -23,13 +23,16 @@ def share_layers(model: Any, group: Group) -> None:
     if hasattr(inner, "pipeline"):
         inner.pipeline(group.ring, list(group.seat.layers))
         return
-    mine = group.seat.layers[group.rank]
-    first = sum(group.seat.layers[group.rank + 1 :])
+    cut(inner, sum(group.seat.layers[group.rank + 1 :]), group.seat.layers[group.rank])
+    wrap(inner.layers[0], lambda call: _receiving(call, group))
+    wrap(inner.layers[-1], lambda call: _sending(call, group))
+
+
+def cut(inner: Any, first: int, mine: int) -> None:
+    """Leaves so many layers, from `first` on."""
     inner.layers = inner.layers[first : first + mine]
     if hasattr(inner, "layer_types"):
         _number_anew(inner, inner.layer_types[first : first + mine])
-    _wrap(inner.layers[0], lambda call: _receiving(call, group))
-    _wrap(inner.layers[-1], lambda call: _sending(call, group))
 
 
 def _number_anew(inner: Any, kinds: list[str]) -> None:
@@ -44,7 +47,7 @@ def _number_anew(inner: Any, kinds: list[str]) -> None:
 Call = Callable[..., mx.array]
 
 
-def _wrap(layer: Any, around: Callable[[Call], Call]) -> None:
+def wrap(layer: Any, around: Callable[[Call], Call]) -> None:
     """The same layer, of a class of its own: modules are called by their class."""
     kind = cast("type[Any]", type(layer))
     call = cast("Call", kind.__call__)
@@ -65,9 +68,14 @@ def _sending(call: Call, group: Group) -> Call:
         hidden = call(layer, hidden, *rest, **named)
         if group.rank:
             hidden = mx.distributed.send(hidden, group.rank - 1, group=group.ring)
-            cache = named.get("cache", rest[-1] if rest else None)
-            if cache is not None:  # a prompt is read for its caches alone: they must ask for the sending
-                cache.keys = after(cache.keys, hidden)
+            ask_for(hidden, *rest, **named)
         return mx.distributed.all_gather(hidden, group=group.ring)[: hidden.shape[0]]
 
     return send
+
+
+def ask_for(hidden: mx.array, *rest: Any, **named: Any) -> None:
+    """A prompt is read for its caches alone: they must ask for the sending. `rest`, `named`: what its layer was called with."""
+    cache = named.get("cache", rest[-1] if rest else None)
+    if cache is not None:
+        cache.keys = after(cache.keys, hidden)
