@@ -1,6 +1,7 @@
 """The work queue `troupe_tasks`: tasks that wait until a worker has room, pulled by lane and priority."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from hashlib import sha256
@@ -29,6 +30,10 @@ log = structlog.get_logger()
 
 PULL_S = 20.0
 """How long one pull waits at the server before it is sent again; seconds."""
+HEARTBEAT_S = 2.0
+LOST_S = 2.5 * HEARTBEAT_S
+"""A pull that brings neither a task nor a heartbeat for so long does not wait any more: it, or its answer, was lost where the
+bus was cut between two servers, of which nobody tells; seconds."""
 ACK_WAIT_S = 3.0
 """A task that was handed out but not taken goes to somebody else after this; seconds."""
 GROUP = "workers"
@@ -177,18 +182,20 @@ class Pulls:
 
     async def _coming(self, lanes: Sequence[Lane]) -> Pulled | None:
         """The first task that comes in any of them."""
-        return await self._pull(lanes, {"expires": int(PULL_S * 1e9)})
+        return await self._pull(
+            lanes, {"expires": int(PULL_S * 1e9), "idle_heartbeat": int(HEARTBEAT_S * 1e9)}
+        )
 
     async def _pull(self, lanes: Sequence[Lane], how: Mapping[str, object]) -> Pulled | None:
         inbox: asyncio.Queue[Msg | None] = asyncio.Queue()
         address = self._connection.client.new_inbox()
-        subscription = await self._connection.subscribe(address, inbox.put)
+        subscription = await self._connection.subscribe(f"{address}.*", inbox.put)
         over = self._connection.life_event()
         watch = asyncio.create_task(tell_end(over, inbox))
         first: Msg | None = None
         try:
             await self._ask(address, lanes, how)
-            first = await self._first(inbox, len(lanes))
+            first = await self._first(inbox, [f"{address}.{lane}" for lane in lanes])
         finally:
             watch.cancel()
             self._connection.forget(over)
@@ -202,22 +209,23 @@ class Pulls:
         for lane in lanes:
             subject = f"{self._connection.api}.CONSUMER.MSG.NEXT.{self._stream}.{self._consumer(lane)}"
             try:
-                await self._connection.client.publish(subject, payload, reply=address)
+                await self._connection.client.publish(subject, payload, reply=f"{address}.{lane}")
             except _UNSENT as failure:
                 raise BusAway("the bus is away: nothing can be pulled") from failure
 
-    async def _first(self, inbox: "asyncio.Queue[Msg | None]", waiting: int) -> Msg | None:
-        """The first task that comes; None when none of the lanes has one, or the connection was made anew."""
-        async with asyncio.timeout(PULL_S + 5):
-            while waiting:
+    async def _first(self, inbox: "asyncio.Queue[Msg | None]", pulls: Sequence[str]) -> Msg | None:
+        """The first task that comes; None when one of the pulls is over, or the connection was made anew."""
+        heard = dict.fromkeys(pulls, time.monotonic())
+        while True:
+            async with asyncio.timeout(min(heard.values()) + LOST_S - time.monotonic()):
                 message = await inbox.get()
-                if message is None or is_stored(message):
-                    return message
-                waiting -= 1
+            if message is None or is_stored(message):
+                return message
+            if not _is_heartbeat(message):
                 if _consumer_gone(message):
                     await self.prepare()
-                    return None
-        return None
+                return None
+            heard[message.subject] = time.monotonic()
 
     async def _return(self, inbox: "asyncio.Queue[Msg | None]") -> None:
         """What came besides goes back at once."""
@@ -239,6 +247,10 @@ class Pulls:
 
 class _Reply(Struct):
     error: dict[str, object] | None = None
+
+
+def _is_heartbeat(message: Msg) -> bool:
+    return (message.headers or {}).get("Status") == "100"
 
 
 def _consumer_gone(message: Msg) -> bool:

@@ -5,15 +5,18 @@ import time
 from base64 import b32encode, urlsafe_b64encode
 from binascii import crc_hqx
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import psutil
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from bus.server import find_server
+from tests.manual import snippet
+from tests.ports import free_ports
+from tests.relay import Relay, relaying
 
 OPERATOR, ACCOUNT, USER, SEED = 14 << 3, 0, 20 << 3, 18 << 3
 UNLIMITED = {"subs": -1, "data": -1, "payload": -1}
@@ -50,6 +53,30 @@ async def foreign(folder: Path, configuration: str) -> AsyncIterator[Foreign]:
     finally:
         process.terminate()
         await asyncio.to_thread(process.wait, 15)
+
+
+class Sites(NamedTuple):
+    """As docs/joining.md tells it: the hub, the leaf, and the link between them."""
+
+    hub: Foreign
+    leaf: Foreign
+    link: Relay
+
+
+@asynccontextmanager
+async def two_sites(folder: Path, jetstream: str = "") -> AsyncIterator[Sites]:
+    """`jetstream`: what the leaf has of its own."""
+    port = free_ports(1)[0]
+    hub_says = snippet("joining.md", "hub").replace("/var/lib/nats", f"{folder}/hub-store")
+    async with AsyncExitStack() as stack:
+        link = await stack.enter_async_context(relaying(port))
+        where = f"host: 127.0.0.1, port: {port}, advertise: '127.0.0.1:{link.port}'"  # else the leaf finds a way around
+        hub_says = hub_says.replace("port: 7422", where)
+        hub = await stack.enter_async_context(foreign(folder / "hub", hub_says))
+        leaf_says = snippet("joining.md", "leaf").replace("hub.example.com:7422", f"127.0.0.1:{link.port}")
+        leaf_says += jetstream.replace("STORE", f"{folder}/leaf-store")
+        leaf = await stack.enter_async_context(foreign(folder / "leaf", leaf_says))
+        yield Sites(hub, leaf, link)
 
 
 def _ports(folder: Path) -> dict[str, list[str]]:

@@ -190,16 +190,20 @@ class Runner:
         return task.version not in ("", self._version)
 
     async def _pull(self, lanes: Sequence[Lane], until_room: Callable[[], Awaitable[None]]) -> None:
-        """From these lanes of the work queue, while a slot is free for them."""
+        """From these lanes of the work queue, while a slot is free for them; a long loss of it is told once."""
+        told = ""
         while True:
             try:
                 async with self._bus.queue.pulls(self._job.spec.id) as pulls:
+                    told = ""
                     while True:
                         await self._pulling.wait()
                         await until_room()
                         await self._take_pulled(await pulls.next(lanes))
             except BusError as error:
-                self._log.warning("queue.away", reason=str(error))
+                if told != str(error):
+                    self._log.warning("queue.away", reason=str(error))
+                told = str(error)
                 await asyncio.sleep(0.2)
                 await self._bus.until_connected()
 

@@ -1,17 +1,21 @@
 """The work queue on a real nats-server: lanes, priorities, tasks that return, tasks that expire."""
 
 import asyncio
+from contextlib import AsyncExitStack
+from pathlib import Path
 
 import msgspec
 import pytest
 
+from bus.address import asking
 from bus.bus import Bus
 from bus.errors import QueueFull, TooLarge
 from bus.queue import Pulls
 from bus.subjects import token
-from schemas.ids import ApiId, InstanceId, ModelId, RequestId
+from schemas.ids import ApiId, InstanceId, ModelId, NodeId, RequestId
 from schemas.task import Lane, Sampling, Task
 from tests.conftest import ConnectBus
+from tests.foreign import two_sites
 
 MODEL = ModelId("org/model.v1")
 
@@ -29,8 +33,8 @@ def task(name: str, lane: Lane = "normal") -> Task:
     )
 
 
-async def taken(pulls: Pulls) -> str:
-    async with asyncio.timeout(10):
+async def taken(pulls: Pulls, within_s: float = 10) -> str:
+    async with asyncio.timeout(within_s):
         pulled = await pulls.next()
     await pulled.take()
     return pulled.task.request
@@ -38,7 +42,7 @@ async def taken(pulls: Pulls) -> str:
 
 async def wait_at_the_server(bus: Bus, pulls: int) -> None:
     """Until so many workers wait for a task of the normal lane."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             consumer = f"{token(MODEL)}_normal"
             info = await bus.connection.jetstream.consumer_info("troupe_tasks", consumer)
@@ -117,6 +121,30 @@ async def test_a_model_may_have_a_long_name(bus: Bus) -> None:
 async def test_the_same_attempt_waits_only_once(bus: Bus) -> None:
     tickets = [await bus.queue.put(task("a"), 60) for _ in range(2)]
     assert tickets[0] == tickets[1]
+
+
+async def test_a_pull_that_was_lost_between_two_sites_is_sent_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The leaf's clients are told of no loss: the server at the hub forgets their pulls, which say no more that they live."""
+    monkeypatch.setattr("bus.queue.PULL_S", 600.0)
+    async with AsyncExitStack() as stack:
+        hub, leaf, link = await stack.enter_async_context(two_sites(tmp_path))
+        near, far = [
+            await Bus.connect(asking(site.url, domain="hub"), "troupe", name, NodeId(name))
+            for site, name in ((hub, "near"), (leaf, "far"))
+        ]
+        for each in (near, far):
+            stack.push_async_callback(each.close)
+        pulls = await stack.enter_async_context(far.queue.pulls(MODEL))
+        pulling = asyncio.create_task(taken(pulls, within_s=60))
+        await wait_at_the_server(near, pulls=1)
+        link.cut()
+        await wait_at_the_server(near, pulls=0)
+        link.mend()
+        await wait_at_the_server(near, pulls=1)
+        await near.queue.put(task("a"), 60)
+        assert await pulling == "a"
 
 
 async def test_garbage_in_the_queue_is_dropped(bus: Bus) -> None:

@@ -14,11 +14,8 @@ from bus.errors import BusAway
 from schemas.ids import NodeId
 from tests.cli.command import actors
 from tests.facts import joined
-from tests.foreign import Operator, foreign
-from tests.manual import snippet
+from tests.foreign import Operator, foreign, two_sites
 from tests.nodes import StartNode, watching
-from tests.ports import free_ports
-from tests.relay import relaying
 from tests.scenes.test_runner_death import answered, begun, client_of, load, rest, whole
 
 CUT_S = 5.0
@@ -72,16 +69,8 @@ async def test_a_node_with_credentials_and_every_command_beside_it(
 async def test_a_link_between_two_sites_is_cut_and_mended(
     start_node: StartNode, tmp_path: Path, jetstream: str
 ) -> None:
-    port = free_ports(1)[0]
-    hub_says = snippet("joining.md", "hub").replace("/var/lib/nats", f"{tmp_path}/hub-store")
     async with AsyncExitStack() as stack:
-        relay = await stack.enter_async_context(relaying(port))
-        where = f"host: 127.0.0.1, port: {port}, advertise: '127.0.0.1:{relay.port}'"  # else the leaf finds a way around
-        hub_says = hub_says.replace("port: 7422", where)
-        hub = await stack.enter_async_context(foreign(tmp_path / "hub", hub_says))
-        leaf_says = snippet("joining.md", "leaf").replace("hub.example.com:7422", f"127.0.0.1:{relay.port}")
-        leaf_says += jetstream.replace("STORE", f"{tmp_path}/leaf-store")
-        leaf = await stack.enter_async_context(foreign(tmp_path / "leaf", leaf_says))
+        hub, leaf, link = await stack.enter_async_context(two_sites(tmp_path, jetstream))
         common = ("--js-domain", "hub", "--model", "none")
         worker = await start_node("worker", "--nats", hub.url, "--no-api", *common)
         door = await start_node("door", "--nats", leaf.url, "--api-only", *common)
@@ -93,10 +82,10 @@ async def test_a_link_between_two_sites_is_cut_and_mended(
         stack.push_async_callback(far.close)
         await far.view.start()
         stream, words = await begun(client, TOKENS)
-        relay.cut()
+        link.cut()
         with pytest.raises(BusAway):
             await far.log.record(joined("cut-off"), deadline_s=CUT_S)
-        relay.mend()
+        link.mend()
         await far.view.until(
             lambda state: door.node in state.nodes and state.nodes[door.node].alive, timeout_s=60
         )
