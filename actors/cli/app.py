@@ -11,6 +11,7 @@ from actors.cli import (
     drain,
     events,
     forget,
+    instances,
     load,
     models,
     nodes,
@@ -64,6 +65,6 @@ app.command("rm", rich_help_panel=USE)(rm.rm)
 app.command("models", rich_help_panel=USE)(models.models)
 app.command("status", rich_help_panel=LOOK)(status.status)
 app.command("nodes", rich_help_panel=LOOK)(nodes.nodes)
-app.command("instances", rich_help_panel=LOOK)(nodes.instances)
+app.command("instances", rich_help_panel=LOOK)(instances.instances)
 app.command("preview", rich_help_panel=LOOK)(preview.preview)
 app.command("events", rich_help_panel=LOOK)(events.events)

@@ -1,24 +1,19 @@
-"""`actors nodes` and `actors instances`: the machines, and what they carry."""
+"""`actors nodes`: the machines, and how busy they are."""
 
 import asyncio
 from typing import Annotated
 
-import msgspec
 import typer
 from rich.text import Text
 
 from actors.cli import screen
 from actors.cli.cluster import bus_of
+from actors.cli.hearing import hear
 from actors.cli.options import Cluster, DataDir, Json, Nats, Where
-from actors.cli.rows import InstanceRow, NodeRow, instance_rows, node_rows
-from actors.cli.units import in_bytes, since
-from bus.bus import Bus
-from schemas.ids import NodeId
+from actors.cli.rows import NodeRow, node_rows
+from actors.cli.units import in_bytes
 from schemas.node import Beat, NodeProfile
-from schemas.unreadable import UNREADABLE
 
-BEATS_S = 1.3
-"""A node beats once a second; one that is not heard in this time has no load to show."""
 NODE_COLUMNS = (
     "node",
     "status",
@@ -31,7 +26,6 @@ NODE_COLUMNS = (
     "slowest way",
     "API",
 )
-INSTANCE_COLUMNS = ("instance", "model", "status", "node", "slots", "attempt", "ready for", "reason")
 
 
 def nodes(
@@ -49,53 +43,12 @@ def nodes(
         screen.print_table(NODE_COLUMNS, [_node_cells(row) for row in rows], "No node has ever joined.")
 
 
-def instances(
-    nats: Nats = None, cluster: Cluster = None, data_dir: DataDir = None, as_json: Json = False
-) -> None:
-    """The placed copies of models, and how they are."""
-    rows = asyncio.run(_instances(Where(nats, cluster, data_dir)))
-    if as_json:
-        screen.print_json(rows)
-    else:
-        screen.print_table(
-            INSTANCE_COLUMNS, [_instance_cells(row) for row in rows], "No model has a place yet."
-        )
-
-
 async def _nodes(where: Where, load: bool) -> list[NodeRow]:
     async with bus_of(where) as bus:
         await bus.view.start()
         alive = {node.id for node in bus.view.state.nodes.values() if node.alive}
-        beats = await _hear(bus, alive) if load and alive else {}
+        beats = await hear(bus, bus.subjects.beats, Beat, lambda beat: beat.node, alive) if load else {}
         return node_rows(bus.view.state, beats)
-
-
-async def _instances(where: Where) -> list[InstanceRow]:
-    async with bus_of(where) as bus:
-        await bus.view.start()
-        return instance_rows(bus.view.state)
-
-
-async def _hear(bus: Bus, expected: set[NodeId]) -> dict[NodeId, Beat]:
-    """One beat of each expected node, as far as they come in time."""
-    heard: dict[NodeId, Beat] = {}
-    complete = asyncio.Event()
-
-    def hear(payload: bytes, _: str) -> None:
-        try:
-            beat = msgspec.json.decode(payload, type=Beat)
-        except UNREADABLE:
-            return  # a newer version's, or nobody's: there is no load to show
-        heard[beat.node] = beat
-        if expected <= heard.keys():
-            complete.set()
-
-    async with bus.listening(bus.subjects.beats, hear):
-        try:
-            await asyncio.wait_for(complete.wait(), BEATS_S)
-        except TimeoutError:
-            return heard
-    return heard
 
 
 def _node_cells(row: NodeRow) -> tuple[str | Text, ...]:
@@ -132,17 +85,4 @@ def _slowest(row: NodeRow) -> str:
     slowest = min(row.links, key=lambda link: link.bandwidth_bytes_s)
     return (
         f"{in_bytes(slowest.bandwidth_bytes_s)}/s, {max(link.latency_s for link in row.links) * 1e3:.2g} ms"
-    )
-
-
-def _instance_cells(row: InstanceRow) -> tuple[str | Text, ...]:
-    return (
-        row.id,
-        row.model,
-        screen.coloured(row.status),
-        ", ".join(row.nodes),
-        str(row.slots or ""),
-        str(row.attempt),
-        since(row.ready_at),
-        row.reason,
     )

@@ -1,13 +1,15 @@
 """The cluster's state as the lists that people and programs ask for; pure."""
 
+from typing import Literal
+
 from msgspec import Struct
 
 from actors.cli.progress import Progress, Stage, progress_of
 from schemas.events import DownloadStatus
 from schemas.ids import InstanceId, ModelId, NodeId
-from schemas.instance import InstanceStatus
+from schemas.instance import Instance, InstanceStatus
 from schemas.link import Link
-from schemas.node import Beat, NodeProfile, Role
+from schemas.node import Beat, NodeProfile, Pulse, Role
 from schemas.state import Node, State
 from schemas.version import same_form
 
@@ -63,6 +65,11 @@ class ModelRow(Struct, frozen=True, kw_only=True):
     """Instances of another form that serve until it is ready, or end what they have."""
 
 
+Standing = Literal["serves", "older", "draining", "retired"]
+"""`older`: it serves until copies of what is wished for now are ready; `draining`: until another one takes its place, for its
+node is drained; `retired`: it takes nothing new, and ends what it has."""
+
+
 class NodeRow(Struct, frozen=True, kw_only=True):
     """A node, what it offers, and its load where it was heard."""
 
@@ -98,6 +105,11 @@ class InstanceRow(Struct, frozen=True, kw_only=True):
     ready_at: float
     reason: str
     diagnostics: str
+    standing: Standing = "serves"
+    retired: str = ""
+    """Why it takes nothing new."""
+    requests: int | None = None
+    """That it has taken up and not ended, where it was heard."""
 
 
 class LeaderRow(Struct, frozen=True, kw_only=True):
@@ -222,7 +234,19 @@ def _node_row(state: State, node: Node, beat: Beat | None) -> NodeRow:
     )
 
 
-def instance_rows(state: State) -> list[InstanceRow]:
+def standing(state: State, one: Instance) -> Standing:
+    """Whether it is here to stay."""
+    model = state.models.get(one.spec.id)
+    if one.retired:
+        return "retired"
+    if model is not None and not same_form(one.spec, model.spec):
+        return "older"
+    nodes = (state.nodes.get(node) for node in one.nodes)
+    return "draining" if any(node is not None and node.draining for node in nodes) else "serves"
+
+
+def instance_rows(state: State, pulses: dict[InstanceId, Pulse] | None = None) -> list[InstanceRow]:
+    heard = pulses or {}
     rows = [
         InstanceRow(
             id=one.id,
@@ -235,6 +259,9 @@ def instance_rows(state: State) -> list[InstanceRow]:
             ready_at=one.ready_at,
             reason=one.reason,
             diagnostics=one.diagnostics,
+            standing=standing(state, one),
+            retired=one.retired,
+            requests=heard[one.id].running if one.id in heard else None,
         )
         for one in state.instances.values()
     ]

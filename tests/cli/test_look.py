@@ -3,28 +3,31 @@
 import asyncio
 import signal
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import msgspec
 import pytest
 
+from actors.cli.rows import instance_rows
 from bus.bus import Bus
 from bus.server import Server
 from schemas.commands import PreviewModel
 from schemas.events import (
     InstancePlaced,
+    InstanceRetired,
     LeaderElected,
     ModelDescribed,
     ModelDesired,
+    NodeDrained,
     NodeLost,
     RunnerReported,
 )
 from schemas.ids import InstanceId, ModelId, NodeId
 from schemas.instance import Shard
 from schemas.model import ModelCard, ModelSpec
-from schemas.node import Beat
+from schemas.node import Beat, Pulse
 from schemas.plan import Burden, Plan, Previews, RefusedPlan
 from tests.cli.command import HERE, Ran, actors, environment
 from tests.facts import joined
@@ -69,6 +72,25 @@ def look(cluster: Bus, nats_server: Server) -> Look:
         return ran
 
     return run
+
+
+@asynccontextmanager
+async def saying(bus: Bus, *said: tuple[str, msgspec.Struct | bytes]) -> AsyncIterator[None]:
+    """Each payload on its subject, again and again."""
+
+    async def say() -> None:
+        while True:
+            for subject, payload in said:
+                raw = payload if isinstance(payload, bytes) else msgspec.json.encode(payload)
+                await bus.send_raw(subject, raw)
+            await asyncio.wait([silence], timeout=0.02)
+
+    silence = asyncio.get_running_loop().create_future()
+    speaking = asyncio.create_task(say())
+    try:
+        yield
+    finally:
+        speaking.cancel()
 
 
 async def test_status_for_people_and_for_programs(look: Look) -> None:
@@ -119,16 +141,10 @@ async def test_a_preview_shows_plans_and_what_is_refused(look: Look, cluster: Bu
 async def test_nodes_show_the_load_that_they_tell(look: Look, cluster: Bus) -> None:
     beat = Beat(node=NodeId("n1"), cpu_percent=42.0, memory_used_bytes=2**30, memory_free_bytes=2**30)
 
-    async def beats() -> None:
-        while True:
-            await cluster.send_raw(cluster.subjects.beat(NodeId("n0")), b"garbage")
-            await cluster.send(cluster.subjects.beat(beat.node), beat)
-            await asyncio.wait([silence], timeout=0.02)
-
-    silence = asyncio.get_running_loop().create_future()
-    beating = asyncio.create_task(beats())
-    hera, zeus = (await look("nodes", "--json")).json
-    beating.cancel()
+    async with saying(
+        cluster, (cluster.subjects.beat(NodeId("n0")), b"garbage"), (cluster.subjects.beat(beat.node), beat)
+    ):
+        hera, zeus = (await look("nodes", "--json")).json
     assert (hera["name"], hera["beat"]["cpu_percent"], hera["leader"]) == ("hera", 42.0, True)
     assert (zeus["name"], zeus["beat"], zeus["why"]) == ("zeus", None, "its lease ran out")
 
@@ -149,7 +165,34 @@ async def test_instances_are_listed(look: Look) -> None:
         ["hera"],
         4,
     )
-    assert "i1" in (await look("instances")).out
+    assert (one["standing"], one["requests"]) == ("serves", None)
+    assert "i1" in (await look("instances", "--no-load")).out
+
+
+async def test_instances_say_whether_they_stay_and_what_they_have_to_end(look: Look, cluster: Bus) -> None:
+    where = cluster.subjects.pulse(NodeId("n1"), InstanceId("i1"))
+    pulse = Pulse(
+        instance=InstanceId("i1"), attempt=1, steps=2, step_age_s=0, step_cpu_s=0, slowest_step_s=0, running=3
+    )
+    follower = msgspec.structs.replace(pulse, rank=1, running=0)
+
+    async def standing(seq: int) -> str:
+        await cluster.view.until(lambda state: state.seq == seq)
+        return instance_rows(cluster.view.state)[0].standing
+
+    seq = await cluster.log.decide(NodeDrained(node=NodeId("n1"), draining=True), 7, 9)
+    assert await standing(seq) == "draining"
+    changed = msgspec.structs.replace(GUIDE, context=64)
+    seq = await cluster.log.decide(ModelDesired(spec=changed), 7, seq)
+    assert await standing(seq) == "older"
+    why = "the model was changed, and what is wanted now is ready"
+    seq = await cluster.log.decide(InstanceRetired(instance=InstanceId("i1"), why=why), 7, seq)
+    assert await standing(seq) == "retired"
+    async with saying(cluster, (where, b"garbage"), (where, follower), (where, pulse)):
+        (one,) = (await look("instances", "--json")).json
+        told = (await look("instances")).out
+    assert (one["standing"], one["retired"], one["requests"]) == ("retired", why, 3)
+    assert "ready, retired" in told and why in told
 
 
 async def test_events_are_lines_of_json_and_of_text(look: Look) -> None:
