@@ -11,6 +11,7 @@ from secrets import token_hex
 
 import structlog
 
+from actors import duration
 from actors.bus_access import QUORUM_S, BusAccess, open_bus
 from actors.downloader.downloader import Downloader
 from actors.downloader.sources.bucket import BucketAccess
@@ -164,7 +165,7 @@ class Node:
         )
 
     def _lead(self, lease: Lease) -> Awaitable[None]:
-        return Master(self._bus, lease).run()
+        return Master(self._bus, lease, duration.seconds(self._settings.forget_nodes_after)).run()
 
     async def _become_ready(self, on_ready: OnReady) -> None:
         me = self._bus.node

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import msgspec
 from msgspec import Meta, Struct
 
+from actors import duration
 from actors.setting_sources import Given, SettingsError, from_environ, from_file, from_flags
 from bus.address import asking, joining
 from bus.authority import TOKEN
@@ -25,6 +26,7 @@ Seconds = Annotated[float, Meta(gt=0, le=7 * 86_400)]
 _URL = re.compile(r"(nats|tls|ws|wss)://[^\s/?]+/?(\?\S*)?")
 _JOIN_URL = re.compile(rf"(nats|tls)://{TOKEN.pattern}@[^\s/@?]+/?")
 _PEER = re.compile(r"[^\s:/@]+:\d{1,5}")
+SOONEST_FORGOTTEN_S = 60.0
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -81,6 +83,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A leader or node that is silent this long has lost its lease."""
     max_body_bytes: Annotated[int, Meta(ge=1024)] = 8 * 1024 * 1024
     """Largest HTTP request that the API reads."""
+    forget_nodes_after: Annotated[str, Meta(pattern=duration.PATTERN)] = "7d"
+    """While this node leads, one that was lost or has left so long ago is forgotten; at least a minute, or `never`."""
     max_requests: Annotated[int, Meta(ge=1)] = 4096
     """Requests that one API owns at once; more are answered 429."""
     wait_deadline_s: Seconds = 600.0
@@ -233,6 +237,8 @@ def _expected(name: str, problem: str) -> str:
         return "a cluster's name is 1 to 32 letters, digits, '-' and '_'"
     if get_origin(FIELDS[name]) is Literal:
         return f"it is one of {', '.join(get_args(FIELDS[name]))}"
+    if name == "forget_nodes_after":
+        return duration.EXAMPLES
     return "e" + problem[1:].replace("`", "") if problem.startswith("Expected") else problem
 
 
@@ -286,6 +292,8 @@ def _problems(settings: Settings) -> Iterator[str]:
         yield f"{settings.otlp_endpoint!r} is no address of a collector; one looks like http://host:4318"
     if settings.api_only and settings.no_api:
         yield "api_only and no_api together leave nothing to run; give one of them"
+    if duration.seconds(settings.forget_nodes_after) < SOONEST_FORGOTTEN_S:
+        yield f"forget_nodes_after is {settings.forget_nodes_after}, too soon for a node that only starts again: 1min at least"
     if not settings.roles:
         yield "no_api, no_worker and no_master together leave nothing to run; leave one of them out"
 

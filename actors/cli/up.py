@@ -115,6 +115,18 @@ def up(
     no_master: Annotated[
         bool, typer.Option("--no-master", help="Never lead.", rich_help_panel=ROLES)
     ] = False,
+    no_spare: Annotated[
+        bool,
+        typer.Option("--no-spare", help="Keep no process ready for the next runner.", rich_help_panel=ROLES),
+    ] = False,
+    forget_nodes_after: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DURATION",
+            help="While it leads: forget nodes that are gone for so long, as 12h; 7d; or never.",
+            rich_help_panel=ROLES,
+        ),
+    ] = None,
     offline: Annotated[
         bool,
         typer.Option(
@@ -158,6 +170,8 @@ def up(
         "no_api": no_api or None,
         "no_worker": no_worker or None,
         "no_master": no_master or None,
+        "no_spare": no_spare or None,
+        "forget_nodes_after": forget_nodes_after,
         "api_only": api_only or None,
         "offline": offline or None,
         "log_level": log_level,

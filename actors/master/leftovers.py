@@ -12,7 +12,7 @@ from schemas.refused import Refused
 from schemas.state import Download, Entity, Node, State
 
 FORGET_NODE_S = 7 * 24 * 3600.0
-"""A node that has been gone for so long, by the bus's clock, is not expected back; seconds."""
+"""A node that has been gone for so long, by the bus's clock, is not expected back, unless the leader was told another time; seconds."""
 FORGET_MODEL_S = 3600.0
 """What is known of a model that nobody wishes for is kept for so long, by the leader's clock: it may be wished for again."""
 IN_PLACE = ("builtin:", "/")
@@ -22,7 +22,10 @@ IN_PLACE = ("builtin:", "/")
 class Leftovers:
     """Of one leader: a new one begins to count anew what nobody wishes for; when nodes went the log knows."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, forget_nodes_after_s: float = FORGET_NODE_S, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._after_s = forget_nodes_after_s
         self._unneeded = Complaints()
         self._clock = clock
 
@@ -30,7 +33,7 @@ class Leftovers:
         """What is to be forgotten now."""
         idle = unneeded(state)
         over, _wait_s = self._unneeded.ripe(dict.fromkeys(idle, FORGET_MODEL_S), self._clock())
-        return [*long_gone(state, bus_time), *(idle[name] for name in sorted(over))]
+        return [*long_gone(state, bus_time, self._after_s), *(idle[name] for name in sorted(over))]
 
 
 def forget_node(node: Node, state: State) -> list[Forgotten] | Refused:
@@ -48,7 +51,7 @@ def forget_node(node: Node, state: State) -> list[Forgotten] | Refused:
     ]
 
 
-def long_gone(state: State, now: float, after_s: float = FORGET_NODE_S) -> Iterator[Forgotten]:
+def long_gone(state: State, now: float, after_s: float) -> Iterator[Forgotten]:
     """Nodes that were lost or left `after_s` seconds ago; `now` is the bus's time."""
     for node in state.nodes.values():
         if not node.alive and now - node.since >= after_s:

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from actors.actor import Actor, forever, handles
 from actors.master.decisions import decide, heal, unknown_model
-from actors.master.leftovers import Leftovers
+from actors.master.leftovers import FORGET_NODE_S, Leftovers
 from actors.master.placement import preview
 from actors.master.ripe import Ripe
 from actors.master.senses import Senses
@@ -56,13 +56,14 @@ class Tidy(Struct, frozen=True):
 class Master(Actor):
     """One reign: it lasts as long as the lease, and every decision is fenced by the log.
 
+    Nodes that were lost or have left are forgotten after `forget_nodes_after_s`, as this leader is told.
     Raises `LeaseLost`, `Fenced` or `BusAway` when it can no longer know that it leads.
     """
 
     messages = MasterMessage
     own_messages = Heal | Tidy
 
-    def __init__(self, bus: Bus, lease: Lease) -> None:
+    def __init__(self, bus: Bus, lease: Lease, forget_nodes_after_s: float = FORGET_NODE_S) -> None:
         super().__init__(bus, inbox=bus.subjects.master)
         self._lease = lease
         self._term = 0
@@ -71,7 +72,7 @@ class Master(Actor):
         self._senses = Senses()
         self._next_look: asyncio.TimerHandle | None = None
         self._looks = False
-        self._leftovers = Leftovers()
+        self._leftovers = Leftovers(forget_nodes_after_s)
         self._unmet = Unmet()
 
     async def setup(self) -> None:

@@ -138,6 +138,10 @@ def test_a_mistake_in_the_file_is_named_with_the_file(tmp_path: Path, content: s
         ("TROUPE_NO_API", "perhaps", "TROUPE_NO_API"),
         ("TROUPE_CLUSTER", "a b", "1 to 32 letters, digits"),
         ("TROUPE_LEASE_TTL_S", "0.1", "expected float >= 1"),
+        ("TROUPE_FORGET_NODES_AFTER", "a week", "a time looks like 90s, 30min, 12h or 7d, or it is never"),
+        ("TROUPE_FORGET_NODES_AFTER", "604800", "a time looks like 90s"),
+        ("TROUPE_FORGET_NODES_AFTER", "7d\n", "a time looks like 90s"),
+        ("TROUPE_FORGET_NODES_AFTER", "59s", "forget_nodes_after is 59s, too soon .* 1min at least"),
         ("TROUPE_NATS", "http://x", "no address of a NATS server; one looks like nats://host:4222"),
     ],
 )

@@ -1,5 +1,6 @@
 """What is forgotten, and what is not: nodes that are gone for long, cards and files of models that nobody wishes for."""
 
+from actors.duration import seconds
 from actors.master.decisions import decide
 from actors.master.leftovers import FORGET_MODEL_S, FORGET_NODE_S, Leftovers
 from schemas.commands import ForgetNode
@@ -64,6 +65,13 @@ def test_a_node_that_is_gone_for_long_is_forgotten_with_all_that_it_said() -> No
     assert Leftovers().ripe(state, 1e12) == []
 
 
+def test_the_leader_is_told_when_a_node_is_gone_for_long() -> None:
+    state = left(BOTH, time=1000.0)
+    assert Leftovers(60.0).ripe(state, 1059.0) == []
+    assert N1 in [event.id for event in Leftovers(60.0).ripe(state, 1060.0) if event.kind == "node"]
+    assert Leftovers(seconds("never")).ripe(state, 1e12) == []
+
+
 def test_a_node_that_lives_is_not_forgotten_whenever_it_joined() -> None:
     assert Leftovers().ripe(BOTH, 1e12) == []
 
@@ -95,7 +103,7 @@ def test_who_comes_back_meanwhile_is_not_forgotten() -> None:
 
 def test_what_is_known_of_a_model_is_forgotten_an_hour_after_nobody_wishes_for_it() -> None:
     clock = Clock()
-    leftovers = Leftovers(clock)
+    leftovers = Leftovers(clock=clock)
     spec = ModelSpec(id=MODEL, source="/models/m")
     state = after(State(), joined("n1"), file(N1, "/models/m"), ModelDesired(spec=spec))
     state = after(state, ModelDescribed(model=MODEL, source="/models/m", card=card))
@@ -115,7 +123,7 @@ def test_what_is_known_of_a_model_is_forgotten_an_hour_after_nobody_wishes_for_i
 
 def test_wishing_again_begins_the_hour_anew() -> None:
     clock = Clock()
-    leftovers = Leftovers(clock)
+    leftovers = Leftovers(clock=clock)
     unwished = after(State(), joined("n1"), ModelDescribed(model=MODEL, source=HUB, card=card))
     leftovers.ripe(unwished, 0.0)
     leftovers.ripe(after(unwished, ModelDesired(spec=ModelSpec(id=MODEL, source=HUB))), 0.0)
@@ -126,7 +134,7 @@ def test_wishing_again_begins_the_hour_anew() -> None:
 def test_files_that_a_node_keeps_stay_known() -> None:
     """`actors models` shows them, `actors rm` deletes them, other nodes fetch them."""
     clock = Clock()
-    leftovers = Leftovers(clock)
+    leftovers = Leftovers(clock=clock)
     state = after(State(), joined("n1"), ModelDescribed(model=MODEL, source=HUB, card=card), file(N1))
     state = after(state, joined("n2"), file(N2, status="failed", done=0))
     leftovers.ripe(state, 0.0)
@@ -137,7 +145,7 @@ def test_files_that_a_node_keeps_stay_known() -> None:
 
 def test_a_draft_is_needed_by_its_model() -> None:
     clock = Clock()
-    leftovers = Leftovers(clock)
+    leftovers = Leftovers(clock=clock)
     spec = ModelSpec(id=MODEL, source=HUB, draft="/models/draft")
     state = after(
         State(),
@@ -152,7 +160,7 @@ def test_a_draft_is_needed_by_its_model() -> None:
 def test_the_files_of_a_version_that_still_serves_are_needed() -> None:
     """It is used in place, and another version that is wished for does not come to be ready."""
     clock = Clock()
-    leftovers = Leftovers(clock)
+    leftovers = Leftovers(clock=clock)
     older = ModelSpec(id=MODEL, source="/models/m")
     said = DownloadReported(
         node=N1, model=earlier_id(MODEL, older.source), source=older.source, status="complete"
