@@ -35,6 +35,10 @@ def print_models(rows: Sequence[ModelRow]) -> None:
     screen.print_table(
         COLUMNS, [_cells(row) for row in rows], "No models yet; load one with `actors load guide`."
     )
+    for row in rows:
+        for file in row.files:
+            if file.reason:
+                screen.out.print(f"{row.id} on {file.name}: {file.reason}", markup=False, soft_wrap=True)
 
 
 def _cells(row: ModelRow) -> tuple[str | Text, ...]:

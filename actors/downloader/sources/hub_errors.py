@@ -1,7 +1,6 @@
 """What goes wrong with a hub or with the disk, as sentences and as either transient or not."""
 
 import errno
-import shutil
 from collections.abc import Generator
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
@@ -20,6 +19,7 @@ from huggingface_hub.errors import (
 )
 
 from actors.downloader.sources.source import Progress, Unavailable, Unobtainable, Vanished
+from actors.downloader.sources.spare import lacks_room, room
 
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -86,13 +86,7 @@ def disk_errors(source: str, path: Path, progress: Progress | None = None) -> Ge
         yield
     except OSError as error:
         if error.errno in NO_SPACE and progress is not None:
-            raise Unobtainable(f"{does_not_fit(source, path.parent, progress)} ({error.strerror})") from error
+            missing = progress.bytes_total - progress.bytes_done
+            sentence = lacks_room(source, path.parent, missing, room(path.parent))
+            raise Unobtainable(f"{sentence} ({error.strerror})") from error
         raise Unobtainable(f"{source} cannot be stored: {path}: {error.strerror}") from error
-
-
-def does_not_fit(source: str, folder: Path, progress: Progress) -> str:
-    needed, free = progress.bytes_total - progress.bytes_done, shutil.disk_usage(folder).free
-    return (
-        f"{source} does not fit: it needs {needed:,} more bytes in {folder}, where {free:,} are free; "
-        "make room, then load it again"
-    )

@@ -10,6 +10,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from actors.downloader.sources.manifest import FOLDER
+from actors.downloader.sources.spare import require_room
 from schemas.manifest import ListedFile
 
 _RECORD = struct.Struct("<Q32s")
@@ -100,7 +101,8 @@ class PieceFile:
         return range(begin // self.piece_bytes, -(-min(end, self.file.size) // self.piece_bytes))
 
     def append(self, piece: int, data: bytes) -> None:
-        """Once this returns, killing the process loses none of `data`."""
+        """Once this returns, killing the process loses none of `data`; raises OSError, on a full disk too."""
+        require_room(self.gathering.parent, len(data))
         at = self.span(piece)[0] + self.here(piece)
         with _opened(self.gathering) as handle:
             _write(handle, data, at)

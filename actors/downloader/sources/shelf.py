@@ -15,6 +15,7 @@ from actors.downloader.sources.holding import Holding
 from actors.downloader.sources.manifest import FOLDER, read_manifest, write_manifest
 from actors.downloader.sources.room import Kept, leaving
 from actors.downloader.sources.source import Unavailable, Unobtainable
+from actors.downloader.sources.spare import lacks_room, room
 from actors.downloader.sources.throttle import Throttle
 from actors.threads import in_thread
 from schemas.manifest import Manifest
@@ -123,12 +124,9 @@ class Shelf:
                 f"{self.max_bytes:,} on this node, {lacking:,} too few beside what is in use"
             )
         going = leaving(excess, kept)
-        free = shutil.disk_usage(folder).free + sum(each.bytes for each in going)
+        free = room(folder) + sum(each.bytes for each in going)
         if missing > free:
-            raise Unobtainable(
-                f"{source} does not fit: it needs {missing:,} more bytes in {folder}, where {free:,} are free; "
-                "make room, then load it again"
-            )
+            raise Unobtainable(lacks_room(source, folder, missing, free))
         return [each.folder for each in going]
 
     def _hold(self, folder: Path, manifest: Manifest) -> Holding:
