@@ -12,6 +12,7 @@ from actors.downloader.damaged_model import DamagedModel
 from actors.downloader.weights import read_weights
 from actors.engine.arrays import evaluate
 from actors.engine.group import Group
+from actors.engine.pairs import share_among_pairs
 from actors.engine.pipeline import share_layers
 from actors.engine.port import EngineLoadError
 from actors.engine.quick_sigmoid import use_quick_sigmoid
@@ -64,10 +65,12 @@ def _share(model: Any, group: Group) -> None:
     """Lazily loaded weights that this rank does not need are never read."""
     if group.seat.split == "pipeline":
         share_layers(model, group)
-    elif hasattr(model, "shard"):
-        model.shard(group.ring)
-    else:
+    elif not hasattr(model, "shard"):
         raise EngineLoadError("mlx-lm cannot share out the heads of this architecture", retryable=False)
+    elif group.seat.split == "hybrid":
+        share_among_pairs(model, group)
+    else:
+        model.shard(group.ring)
 
 
 def check_files(folder: Path) -> Config:

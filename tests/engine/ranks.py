@@ -12,7 +12,8 @@ from schemas.group import Seat
 from schemas.instance import Split
 from tests.ports import free_ports
 
-Answers = dict[str, list[int]]
+Answers = dict[str, Sequence[float]]
+"""Tokens, or how likely they were; by what was asked."""
 Script = Callable[[Engine], Answers]
 """What is asked of an engine, and what it answered; a function of a module."""
 DEADLINE_S = 240.0
@@ -100,11 +101,12 @@ def maker(rank: int, addresses: tuple[str, ...]) -> Callable[[Job], RankEngine]:
         engine = make_rank(replace(wanted, batch_bytes=job.batch_bytes))
         from actors.engine import mlx_engine
         from actors.engine.group import Group, form
+        from actors.engine.inlet import inlet_of
 
         def form_once(seat: Seat) -> Group:
             if not formed:
                 formed.append(form(seat).ring)
-            return Group(seat, formed[0])
+            return Group(seat, formed[0], inlet_of(seat))
 
         mlx_engine.form = form_once if mlx_engine.form is form else mlx_engine.form
         return engine
