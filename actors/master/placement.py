@@ -17,7 +17,7 @@ from schemas.ids import InstanceId, NodeId
 from schemas.instance import Instance, Shard, Split
 from schemas.model import ModelCard, ModelSpec
 from schemas.plan import Plan, Previews, RefusedPlan
-from schemas.split import splittable
+from schemas.split import sharers, splittable
 from schemas.state import Node, State
 
 MEMORY_SHARE = 0.8
@@ -149,7 +149,7 @@ def _shard_bytes(instance: Instance, shard: Shard, node: Node, state: State) -> 
     slots = usual_slots(node.profile.accelerator == "cpu")
     shape = _with_draft(shape_of(card, instance.spec, slots), instance.spec, state)
     first, end = shard.layers or (0, shape.layers)
-    ranks = len(instance.shards) if instance.split == "tensor" else 1
+    ranks = sharers(instance.split, len(instance.shards))
     return int(shape.memory_bytes(first, end, ranks) * _growth(card, node))
 
 
@@ -198,8 +198,8 @@ def _growth(card: ModelCard, node: Node) -> float:
 
 
 def _shards(plan: Plan) -> Iterator[Shard]:
-    """Rank 0 has the last layers, as in mlx-lm's pipelines."""
+    """Rank 0 has the last layers, as in mlx-lm's pipelines; in a hybrid rank 1 has them too."""
     ranks = len(plan.parts)
     for index, part in enumerate(plan.parts):
-        rank = ranks - 1 - index if plan.split == "pipeline" else index
+        rank = index if plan.split == "tensor" else ranks - 1 - index
         yield Shard(node=part.node, rank=rank, layers=part.layers)

@@ -6,10 +6,11 @@ from actors.placement.costs import Stage
 from actors.placement.pipeline import in_order
 from actors.placement.promises import parts, pipeline_plan, severed, short, tensor_plan
 from actors.placement.question import Found, Question
-from actors.placement.tensor import sizes
-from actors.placement.topology import Machine, Topology
+from actors.placement.tensor import Group, sizes
+from actors.placement.topology import Machine
 from schemas.instance import Split
 from schemas.plan import RefusedPlan
+from schemas.split import PAIR
 
 
 def try_by_hand(question: Question, split: Split) -> Found:
@@ -30,28 +31,31 @@ def try_by_hand(question: Question, split: Split) -> Found:
                 reason=f"{len(machines)} ranks do not divide {shape.heads} and {shape.kv_heads} heads",
             )
             return
-        carried = parts(question, [Stage(one, 0, shape.layers) for one in machines], len(machines))
+        carried = parts(question, [Stage(tuple(machines), 0, shape.layers)])
         yield short(split, carried) or tensor_plan(question, machines)
         return
     if refused := severed(question, split, machines):
         yield refused
         return
-    stages = _cut_by_hand(question, machines)
+    groups = _in_pairs(machines) if split == "hybrid" else [(machine,) for machine in machines]
+    stages = _cut_by_hand(question, groups)
     if isinstance(stages, str):
         yield RefusedPlan(split=split, reason=stages, nodes=tuple(machine.node for machine in machines))
     else:
-        yield short(split, parts(question, stages, 1)) or pipeline_plan(question, stages, split)
+        yield short(split, parts(question, stages)) or pipeline_plan(question, stages, split)
 
 
-def _cut_by_hand(question: Question, machines: Sequence[Machine]) -> Sequence[Stage] | str:
+def _in_pairs(machines: Sequence[Machine]) -> list[Group]:
+    return list(zip(machines[::PAIR], machines[1::PAIR], strict=True))
+
+
+def _cut_by_hand(question: Question, groups: Sequence[Group]) -> Sequence[Stage] | str:
     """The stages, or why there are none."""
     shape, shares = question.shape, question.spec.split
-    cuts = [share.layers for share in shares if share.layers is not None]
+    cuts = [share.layers for share in shares[:: len(groups[0])] if share.layers is not None]
     if not cuts:
-        topology = Topology(tuple(machines), question.topology.links)
-        return (
-            in_order(shape, topology, question.step) or "its layers have no room on these nodes in this order"
-        )
+        stages = in_order(shape, question.topology, question.step, groups)
+        return stages or "its layers have no room on these nodes in this order"
     if cuts[-1][1] != shape.layers:
         return f"the split ends at layer {cuts[-1][1]}, and the model has {shape.layers}"
-    return [Stage(machine, *cut) for machine, cut in zip(machines, cuts, strict=True)]
+    return [Stage(group, *cut) for group, cut in zip(groups, cuts, strict=True)]

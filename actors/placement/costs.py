@@ -30,18 +30,54 @@ def full(shape: Shape) -> Step:
 
 
 class Stage(Struct, frozen=True):
-    """One rank of a pipeline: a machine and its layers."""
+    """Layers, and the machines that have them: one, or a pair each of which has half of each layer."""
 
-    machine: Machine
+    machines: tuple[Machine, ...]
+    """In the order in which they hand over what they have computed."""
     first: int
     end: int
 
 
-def layer_s(shape: Shape, machine: Machine, layer: int, step: Step, ranks: int = 1) -> float:
-    """Seconds for a `ranks`-th of one layer: it reads its weights and the keys and values behind, and computes."""
-    read = shape.read_bytes(layer, step.tokens) + step.tokens * step.behind * shape.token_cache_bytes
-    flop = shape.layer_flop(layer, step.tokens)
-    return work_s(machine, read, flop) / ranks + machine.layer_s
+class Work(Struct, frozen=True):
+    """What a step asks of each layer, whoever computes it: bytes to read, floating-point operations."""
+
+    read: list[float]
+    flop: list[float]
+
+
+def work_of(shape: Shape, step: Step) -> Work:
+    """A layer reads its weights and the keys and values behind."""
+    behind = step.tokens * step.behind * shape.token_cache_bytes
+    layers = range(shape.layers)
+    return Work(
+        read=[shape.read_bytes(layer, step.tokens) + behind for layer in layers],
+        flop=[shape.layer_flop(layer, step.tokens) for layer in layers],
+    )
+
+
+def layers_s(work: Work, machine: Machine, ranks: int = 1) -> list[float]:
+    """Seconds for a `ranks`-th of each layer."""
+    byte_s, flop_s = machine.growth / machine.read_bytes_s / ranks, 1 / machine.flop_s / ranks
+    return [
+        read * byte_s + flop * flop_s + machine.layer_s
+        for read, flop in zip(work.read, work.flop, strict=True)
+    ]
+
+
+def shared_s(
+    shape: Shape, topology: Topology, machines: Sequence[Machine], step: Step, work: Work
+) -> list[float]:
+    """Seconds of each layer of a stage: its slower machine's half, and two sums of both halves."""
+    if len(machines) == 1:
+        return layers_s(work, machines[0])
+    sums = 2 * exchange_s(topology, machines, step.tokens * shape.hidden * NUMBER_BYTES)
+    halves = [layers_s(work, machine, len(machines)) for machine in machines]
+    return [max(half) + sums for half in zip(*halves, strict=True)]
+
+
+def exchange_s(topology: Topology, pair: Sequence[Machine], size: float) -> float:
+    """A pair adds up: one sends, then the other. Seconds; 0 for one machine alone."""
+    return sum(topology.crossing_s(one.node, other.node, size) for one, other in permutations(pair, 2))
 
 
 def head_s(shape: Shape, machine: Machine, step: Step) -> float:
@@ -64,25 +100,34 @@ def hop_s(shape: Shape, topology: Topology, start: Machine, end: Machine, step: 
 
 def pipeline_s(shape: Shape, topology: Topology, stages: Sequence[Stage], step: Step) -> float:
     """Seconds of one step; stages take turns, so that their times add up."""
+    work = work_of(shape, step)
     layers = sum(
-        layer_s(shape, stage.machine, layer, step)
+        sum(shared_s(shape, topology, stage.machines, step, work)[stage.first : stage.end])
         for stage in stages
-        for layer in range(stage.first, stage.end)
     )
-    hops = sum(hop_s(shape, topology, one.machine, next_.machine, step) for one, next_ in pairwise(stages))
-    return head_s(shape, stages[0].machine, step) + layers + hops
+    hops = sum(hop_s(shape, topology, one, next_, step) for one, next_ in pairwise(in_ring(stages)))
+    return first_head_s(shape, stages[0].machines, step) + layers + hops
+
+
+def first_head_s(shape: Shape, machines: Sequence[Machine], step: Step) -> float:
+    return max(head_s(shape, machine, step) for machine in machines)
+
+
+def in_ring(stages: Sequence[Stage]) -> list[Machine]:
+    """The machines in the order in which they hand over; the last one is rank 0."""
+    return [machine for stage in stages for machine in stage.machines]
 
 
 def tensor_s(shape: Shape, topology: Topology, ranks: Sequence[Machine], step: Step) -> float:
     """Seconds of one step of a group whose members have an equal part of each layer, and add up twice a layer."""
-    slowest = max(member_s(shape, machine, step, len(ranks)) for machine in ranks)
+    work = work_of(shape, step)
+    slowest = max(member_s(shape, machine, step, work, len(ranks)) for machine in ranks)
     return slowest + sums_s(shape, topology, ranks, step)
 
 
-def member_s(shape: Shape, machine: Machine, step: Step, ranks: int) -> float:
+def member_s(shape: Shape, machine: Machine, step: Step, work: Work, ranks: int) -> float:
     """What one member of such a group computes, seconds."""
-    layers = sum(layer_s(shape, machine, layer, step, ranks) for layer in range(shape.layers))
-    return layers + head_s(shape, machine, step)
+    return sum(layers_s(work, machine, ranks)) + head_s(shape, machine, step)
 
 
 def sums_s(shape: Shape, topology: Topology, ranks: Sequence[Machine], step: Step) -> float:

@@ -7,14 +7,24 @@ import msgspec
 
 from actors.placement.by_hand import try_by_hand
 from actors.placement.question import Found, Question
-from actors.placement.ways import try_pipelines, try_tensors, try_whole
+from actors.placement.shape import Shape
+from actors.placement.ways import try_hybrids, try_pipelines, try_tensors, try_whole
 from schemas.instance import Split
 from schemas.plan import Plan, RefusedPlan
+from schemas.split import PAIR, tensor_fits
+
+WAYS: dict[Split, Callable[[Question], Found]] = {
+    "whole": try_whole,
+    "pipeline": try_pipelines,
+    "tensor": try_tensors,
+    "hybrid": try_hybrids,
+}
+SHARED: tuple[Split, ...] = ("pipeline", "tensor", "hybrid")
 
 
 def previews(question: Question) -> tuple[list[Plan], list[RefusedPlan]]:
     """All plans, the one to choose first, and all refusals."""
-    found = [*_tried(question, "whole"), *_tried(question, "pipeline"), *_tried(question, "tensor")]
+    found = [*_tried(question, "whole"), *_shared(question)]
     plans = [plan for plan in found if isinstance(plan, Plan)]
     return sorted(plans, key=_rank(question)), [one for one in found if isinstance(one, RefusedPlan)]
 
@@ -26,7 +36,7 @@ def choose(question: Question) -> Plan | RefusedPlan:
         if isinstance(whole, Plan):
             return whole
         refused.append(whole)
-    found = [*refused, *_tried(question, "pipeline"), *_tried(question, "tensor")]
+    found = [*refused, *_shared(question)]
     plans = [plan for plan in found if isinstance(plan, Plan)]
     if plans:
         return min(plans, key=_rank(question))
@@ -44,6 +54,11 @@ def _least_missing(refused: Sequence[RefusedPlan]) -> RefusedPlan:
     return msgspec.structs.replace(least, reason=reason)
 
 
+def _shared(question: Question) -> Found:
+    for split in SHARED:
+        yield from _tried(question, split)
+
+
 def _tried(question: Question, split: Split) -> Found:
     """At least one plan or refusal; whole ones in the order of the machines."""
     reason = _not_wished(question, split)
@@ -51,23 +66,39 @@ def _tried(question: Question, split: Split) -> Found:
         return iter([RefusedPlan(split=split, reason=reason)])
     if question.spec.split:
         return try_by_hand(question, split)
-    ways = {"whole": try_whole, "pipeline": try_pipelines, "tensor": try_tensors}
-    return ways[split](question)
+    return WAYS[split](question)
 
 
 def _not_wished(question: Question, split: Split) -> str:
-    spec, layers = question.spec, question.shape.layers
-    by_hand = "tensor" if spec.strategy == "tensor" else "pipeline"
-    wished = by_hand if spec.split else spec.strategy
+    spec, shape = question.spec, question.shape
+    wished = "pipeline" if spec.split and spec.strategy == "auto" else spec.strategy
     if wished not in ("auto", split):
         return f"{wished} was asked for"
     if split == "whole":
         return f"at least {spec.min_nodes} nodes were asked for" if spec.min_nodes > 1 else ""
     if split not in question.splits:
         return f"this version cannot run it as a {split} split"
-    if split == "pipeline" and layers < max(2, spec.min_nodes):
-        return "nobody has counted its layers yet" if layers == 1 else f"it has {layers} layers only"
-    return ""
+    if split == "hybrid":
+        return _no_pairs(question)
+    return _too_few_layers(shape, max(2, spec.min_nodes)) if split == "pipeline" else ""
+
+
+def _no_pairs(question: Question) -> str:
+    """Why no hybrid can be."""
+    shape = question.shape
+    if question.older:
+        return f"node {question.older} runs a version that knows no hybrids"
+    if question.spec.backend != "ring":
+        return f"hybrids are joined by ring alone, and {question.spec.backend} was asked for"
+    if not tensor_fits(shape.heads, shape.kv_heads, PAIR):
+        return f"a pair cannot share its {shape.heads} heads and {shape.kv_heads} heads of keys and values"
+    return _too_few_layers(shape, max(2, -(-question.spec.min_nodes // PAIR)))
+
+
+def _too_few_layers(shape: Shape, stages: int) -> str:
+    if shape.layers >= stages:
+        return ""
+    return "nobody has counted its layers yet" if shape.layers == 1 else f"it has {shape.layers} layers only"
 
 
 def _rank(question: Question) -> Callable[[Plan], float]:

@@ -7,6 +7,7 @@ from msgspec import Struct
 from actors.placement.costs import ONE, Step, full
 from actors.placement.shape import Shape
 from actors.placement.topology import Topology
+from schemas.ids import NodeId
 from schemas.instance import Split
 from schemas.model import ModelSpec
 from schemas.plan import Plan, RefusedPlan
@@ -21,6 +22,8 @@ class Question(Struct, frozen=True):
     topology: Topology
     spec: ModelSpec
     splits: frozenset[Split]
+    older: NodeId | None = None
+    """A member whose version knows no hybrids: it could not read where they are."""
 
     @property
     def step(self) -> Step:

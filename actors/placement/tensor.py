@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations
 from math import comb
 
-from actors.placement.costs import Step, member_s, sums_s
+from actors.placement.costs import Step, member_s, sums_s, work_of
 from actors.placement.shape import Shape
 from actors.placement.topology import Machine, Topology
 from schemas.split import tensor_fits
@@ -29,7 +29,8 @@ def tensor_group(shape: Shape, topology: Topology, ranks: int, step: Step) -> Gr
     """The `ranks` machines with the least time for `step`; None when there are not so many with room."""
     need = shape.memory_bytes(0, shape.layers, ranks)
     roomy = [machine for machine in topology.machines if machine.free_bytes >= need * machine.growth]
-    alone = {machine.node: member_s(shape, machine, step, ranks) for machine in roomy}
+    work = work_of(shape, step)
+    alone = {machine.node: member_s(shape, machine, step, work, ranks) for machine in roomy}
 
     def cost(group: Group) -> float:
         computing = max(alone[machine.node] for machine in group)

@@ -57,9 +57,10 @@ class Topology(Struct, frozen=True):
     def crossing_s(self, start: NodeId, end: NodeId, size: float) -> float:
         """Seconds for `size` bytes; a way that was measured in the other direction only is taken as equal; never over a
         cut one."""
-        if self.is_cut(start, end):
-            return inf
-        link = self.links.get((start, end)) or self.links.get((end, start))
+        there, back = self.links.get((start, end)), self.links.get((end, start))
+        link = there or back
         if link is None:
             return UNMEASURED_LATENCY_S + size / UNMEASURED_BANDWIDTH_BYTES_S
+        if not link.reachable or (back is not None and not back.reachable):
+            return inf
         return link.latency_s + size / max(1.0, link.bandwidth_bytes_s)

@@ -10,7 +10,7 @@ from actors.placement.costs import ONE, Step, full, pipeline_s
 from actors.placement.pipeline import in_order, pipelines
 from actors.placement.shape import Shape
 from actors.placement.topology import Topology
-from tests.placement.machines import every_pipeline, fits, least_s, shapes, topologies
+from tests.placement.machines import every_pipeline, least_s, require_whole, shapes, topologies
 
 steps = st.sampled_from([ONE, Step(512, 1, 0), full])
 
@@ -19,17 +19,14 @@ steps = st.sampled_from([ONE, Step(512, 1, 0), full])
 @given(shapes, topologies(at_most=5), steps)
 def test_the_best_of_each_length_is_the_best_there_is(shape: Shape, topology: Topology, step: object) -> None:
     run = step if isinstance(step, Step) else full(shape)
-    found = pipelines(shape, topology, run).best
+    found = pipelines(shape, topology, run)
     for count in range(2, len(topology.machines) + 1):
         least = least_s(shape, topology, every_pipeline(shape, topology, count), run)
         if count not in found:
             assert least == inf
             continue
         seconds, stages = found[count]
-        assert len(stages) == count == len({stage.machine.node for stage in stages})
-        assert all(fits(shape, stage) for stage in stages)
-        assert [stage.first for stage in stages] == [0, *(stage.end for stage in stages[:-1])]
-        assert stages[-1].end == shape.layers
+        require_whole(shape, stages, count)
         assert seconds == pytest.approx(pipeline_s(shape, topology, stages, run), rel=1e-9)
         assert seconds == pytest.approx(least, rel=1e-9)
 
@@ -37,20 +34,20 @@ def test_the_best_of_each_length_is_the_best_there_is(shape: Shape, topology: To
 @settings(max_examples=100, deadline=None)
 @given(shapes, topologies(at_most=3))
 def test_the_best_cuts_for_machines_as_they_come(shape: Shape, topology: Topology) -> None:
-    stages = in_order(shape, topology, ONE)
     there = topology.machines
+    stages = in_order(shape, topology, ONE, [(machine,) for machine in there])
     least = least_s(
         shape,
         topology,
         (
             found
             for found in every_pipeline(shape, topology, len(there))
-            if tuple(stage.machine for stage in found) == there
+            if tuple(stage.machines[0] for stage in found) == there
         ),
         ONE,
     )
     if stages is None:
         assert least == inf
     else:
-        assert tuple(stage.machine for stage in stages) == there
+        assert tuple(stage.machines[0] for stage in stages) == there
         assert pipeline_s(shape, topology, stages, ONE) == pytest.approx(least, rel=1e-9)
