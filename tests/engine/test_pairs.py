@@ -1,16 +1,20 @@
 """Pipelines of pairs that share the heads of their layers answer as one process does, to the probabilities of their tokens."""
 
+import multiprocessing
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
 
 from actors.engine.port import Engine
 from schemas.chunks import Chunk, Tokens
+from schemas.group import Seat
 from schemas.split import splittable
 from tests.engine.architectures import make_random
 from tests.engine.ranks import Answers, Job
 from tests.engine.running import a_task, run, tokens
 from tests.engine.test_shards import PROMPTS, joined_and_left, of_all_lengths, require_equal
+from tests.ports import free_ports
 
 HYBRIDS = ("llama", "qwen2", "qwen3", "qwen3_moe", "gpt_oss", "ministral3", "deepseek_v3")
 
@@ -60,6 +64,40 @@ def test_two_pairs_are_one_whatever_the_architecture(architecture: str, tmp_path
 def test_three_pairs_are_one(tmp_path: Path) -> None:
     llama = make_random("llama", tmp_path / "llama", layers=4)
     require_equal(6, [Job(llama, "hybrid", (1, 1, 2, 2, 1, 1))], asked)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_sums_of_pairs_are_equal_to_the_bit_and_may_be_larger_than_what_sockets_take() -> None:
+    spawn = multiprocessing.get_context("spawn")
+    addresses = tuple(f"127.0.0.1:{port}" for port in free_ports(4))
+    pipes = [spawn.Pipe(duplex=False) for _ in range(4)]
+    ranks = [spawn.Process(target=add_up, args=(rank, addresses, pipes[rank][1])) for rank in range(4)]
+    for rank in ranks:
+        rank.start()
+    try:
+        assert all(pipe.poll(60) for pipe, _ in pipes), "they wait for each other"
+        first, second, third, fourth = (pipe.recv_bytes() for pipe, _ in pipes)
+    finally:
+        for rank in ranks:
+            rank.kill()
+            rank.join()
+    assert first == second != third == fourth
+
+
+def add_up(rank: int, addresses: tuple[str, ...], back: Connection) -> None:
+    """32 MB of each rank, three times in one evaluation; sends back every thousandth number."""
+    import mlx.core as mx
+
+    from actors.engine.arrays import in_place
+    from actors.engine.group import form
+    from actors.engine.pairs import Pair
+
+    pair = Pair(form(Seat(rank=rank, split="hybrid", addresses=addresses)))
+    part = mx.random.normal((8 << 20,), key=mx.random.key(rank))
+    for turn in range(3):
+        part = pair.sum(part) * (0.3 + turn)
+    back.send_bytes(in_place(part[::1000]).tobytes())
 
 
 def test_what_is_tried_here_may_be_hybrid() -> None:
