@@ -45,6 +45,7 @@ from bus.tracing import Tracing, TracingUnusable
 from schemas.events import NodeJoined
 from schemas.ids import InstanceId, NodeId
 from schemas.node import Beat, NodeProfile
+from schemas.split import SPLITS
 
 log = structlog.get_logger()
 
@@ -190,6 +191,7 @@ class Node:
             version=VERSION,
             api_url=self._api.url if self._api is not None else "",
             addresses=self._access.addresses,
+            splits=SPLITS,
         )
 
     def _info(self) -> NodeInfo:

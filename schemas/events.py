@@ -222,6 +222,8 @@ class NodeJoined(Seen, frozen=True, kw_only=True, tag=True):
     api_url: str = ""
     addresses: tuple[str, ...] = ()
     """Where other nodes reach it, the likeliest first; loopback alone where its bus is for this machine."""
+    splits: tuple[str, ...] = ()
+    """Ways to split an instance that its version can read; empty: an older one's, all but hybrids."""
 
     @property
     def entity_id(self) -> str:

@@ -7,7 +7,7 @@ from msgspec import Meta, Struct
 from schemas.ids import ModelId, NodeId
 
 EngineName = Literal["mlx", "simulated"]
-Strategy = Literal["auto", "whole", "pipeline", "tensor"]
+Strategy = Literal["auto", "whole", "pipeline", "tensor", "hybrid"]
 """How a copy may be spread: `auto` is whole where it fits somewhere, else the fastest split."""
 Objective = Literal["latency", "throughput"]
 """What a split is chosen for: the time for a token of one sequence, or tokens a second with all slots taken."""
@@ -34,7 +34,7 @@ class Share(Struct, frozen=True, kw_only=True):
 
     node: NodeId
     layers: tuple[int, int] | None = None
-    """First layer that it has, and the one after its last; None: as it suits (pipeline), or a part of each (tensor)."""
+    """First layer that it has, and the one after its last; None: as it suits (pipeline, hybrid), or a part of each (tensor)."""
 
 
 class ModelSpec(Struct, frozen=True, kw_only=True):
@@ -63,7 +63,7 @@ class ModelSpec(Struct, frozen=True, kw_only=True):
     exclude: tuple[NodeId, ...] = ()
     """Nodes that carry nothing of it."""
     split: Annotated[tuple[Share, ...], Meta(max_length=64)] = ()
-    """A split by hand: the nodes in the order of the layers; empty: placement decides."""
+    """A split by hand: the nodes in the order of the layers, those of a hybrid in pairs; empty: placement decides."""
     objective: Objective = "latency"
     draft: Annotated[str, Meta(max_length=1000)] = ""
     """A smaller model with the same tokens, which proposes some that this one then draws in one step; a source like

@@ -1,7 +1,10 @@
 """How an instance may be split over nodes, by the architecture of its model: what runners can form a group for."""
 
+from typing import get_args
+
 from schemas.instance import Split
 
+SPLITS: tuple[str, ...] = get_args(Split)
 PAIR = 2
 """Ranks that a stage of a hybrid has."""
 _ALL: frozenset[Split] = frozenset({"pipeline", "tensor", "hybrid"})

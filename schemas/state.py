@@ -72,6 +72,8 @@ class Node(Struct, frozen=True, kw_only=True):
     """Where other nodes reach it, the likeliest first."""
     draining: bool = False
     """It takes nothing new, until it is told otherwise or its process starts again."""
+    splits: tuple[str, ...] = ()
+    """Ways to split an instance that its version can read; empty: an older one's, all but hybrids."""
 
 
 class Model(Struct, frozen=True, kw_only=True):
@@ -347,6 +349,7 @@ def _joined(before: Entity | None, event: NodeJoined, recorded: Recorded) -> Nod
         since=recorded.time,
         addresses=event.addresses,
         draining=drained,
+        splits=event.splits,
     )
 
 

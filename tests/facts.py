@@ -3,6 +3,7 @@
 from schemas.events import NodeJoined
 from schemas.ids import NodeId
 from schemas.node import NodeProfile
+from schemas.split import SPLITS
 
 GIB = 1024**3
 
@@ -19,6 +20,7 @@ def joined(node: str, incarnation: str = "one", **more: object) -> NodeJoined:
         "profile": profile(),
         "roles": ("master", "worker", "api"),
         "version": "0.1.0",
+        "splits": SPLITS,
         **more,
     }
     return NodeJoined(**values)  # type: ignore[arg-type]  # the values are those of the struct

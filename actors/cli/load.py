@@ -65,7 +65,7 @@ def load(
     strategy: Annotated[
         str,
         typer.Option(
-            metavar="[auto|whole|pipeline|tensor]", help="How a copy is spread.", rich_help_panel=PLACE
+            metavar="[auto|whole|pipeline|tensor|hybrid]", help="How a copy is spread.", rich_help_panel=PLACE
         ),
     ] = "auto",
     min_nodes: Annotated[

@@ -6,10 +6,11 @@ from typing import TypeVar, cast
 from actors.master.copies import scale
 from actors.master.demand import demand, rest
 from actors.master.leftovers import forget_node
-from actors.master.placement import NoPlace, Placement, fits, place
+from actors.master.placement import NoPlace, Placement, fits, place, without_hybrids
 from actors.master.ripe import Ripe
 from actors.master.rollover import is_older
 from actors.master.wishes import contradiction
+from actors.placement.question import knows_none
 from schemas.commands import (
     DemandModel,
     DrainNode,
@@ -85,6 +86,8 @@ def _load(state: State, command: LoadModel) -> list[Decided] | Refused:
             return _unknown("node", node, state.nodes)
     if problem := contradiction(spec):
         return Refused("bad_request", problem)
+    if spec.strategy == "hybrid" and (older := without_hybrids(state)):
+        return Refused("conflict", knows_none(older))
     before = state.models.get(spec.id)
     if before is None or before.spec != spec:
         return [ModelDesired(spec=spec)]

@@ -101,9 +101,14 @@ def ask(spec: ModelSpec, state: State, but: InstanceId | None = None) -> Questio
     splits = WHOLE if card is None or spec.draft else splittable(card.architecture)
     slots = usual_slots(any(node.profile.accelerator == "cpu" for node in workers))
     shape = UNREAD if card is None else _with_draft(shape_of(card, spec, slots), spec, state)
-    return Question(
-        shape, Topology(tuple(machines), MeasuredLinks(state.links)), _until_read(spec, card), splits
-    )
+    topology = Topology(tuple(machines), MeasuredLinks(state.links))
+    return Question(shape, topology, _until_read(spec, card), splits, without_hybrids(state))
+
+
+def without_hybrids(state: State) -> NodeId | None:
+    """A node of an older version, which could not read of a hybrid: none is made while it is there."""
+    there = (node for node in state.nodes.values() if node.alive)
+    return next((node.id for node in there if "hybrid" not in node.splits), None)
 
 
 def fits(instance: Instance, state: State) -> bool:

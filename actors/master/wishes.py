@@ -3,13 +3,14 @@
 from itertools import pairwise
 
 from schemas.model import DRAFT_TOKENS, ModelSpec, SimulatedSpeed
+from schemas.split import PAIR
 
 USUAL_SPEED = SimulatedSpeed()
 
 
 def contradiction(spec: ModelSpec) -> str:
     """What in `spec` goes against something else in it, with the names of both; empty when nothing does."""
-    spread = spec.strategy in ("pipeline", "tensor") or spec.min_nodes > 1 or bool(spec.split)
+    spread = spec.strategy not in ("auto", "whole") or spec.min_nodes > 1 or bool(spec.split)
     if problem := _demand_problem(spec):
         return problem
     if spec.engine == "mlx" and spec.simulated is not None:
@@ -44,6 +45,8 @@ def _idle_problem(spec: ModelSpec, *, spread: bool) -> str:
     if spec.draft_tokens != DRAFT_TOKENS and not spec.draft:
         return "draft_tokens only goes with draft"
     alone = _alone(spec) if not spread else ""
+    if spec.backend != "ring" and spec.strategy == "hybrid":
+        return f"strategy is hybrid, whose pairs are joined by ring alone, and backend is {spec.backend}"
     if spec.backend != "ring" and alone:
         return f"backend joins the parts of a split model, and {alone}"
     if spec.objective != "latency" and alone and spec.strategy != "whole":
@@ -88,13 +91,30 @@ def _split_problem(spec: ModelSpec) -> str:
             return f"split names node {node} twice"
         if node in spec.exclude:
             return f"node {node} of the split is in exclude as well"
+    if problem := _pair_problem(spec):
+        return problem
     if not cuts:
         return ""
     if spec.strategy == "tensor":
         return "strategy is tensor, where every node has a part of each layer: leave out the layers in split"
     if len(cuts) < len(nodes):
         return "split gives layers to some nodes and not to others"
+    owner, cuts = ("pair", cuts[::PAIR]) if spec.strategy == "hybrid" else ("node", cuts)
     begins_at_0, ends = cuts[0][0] == 0, all(first < end for first, end in cuts)
     if not (begins_at_0 and ends and all(one[1] == other[0] for one, other in pairwise(cuts))):
-        return "split has to give each layer to one node, from layer 0 on and in their order"
+        return f"split has to give each layer to one {owner}, from layer 0 on and in their order"
+    return ""
+
+
+def _pair_problem(spec: ModelSpec) -> str:
+    """Of a hybrid by hand."""
+    if spec.strategy != "hybrid" or not spec.split:
+        return ""
+    count = len(spec.split)
+    if count % PAIR or count < 2 * PAIR:
+        return f"strategy is hybrid, which takes nodes in pairs, two pairs or more, and split names {count}"
+    for one, other in zip(spec.split[::PAIR], spec.split[1::PAIR], strict=True):
+        if one.layers != other.layers:
+            pair = f"nodes {one.node} and {other.node} are a pair of the hybrid"
+            return f"{pair}: split has to give both the same layers"
     return ""

@@ -6,7 +6,7 @@ from math import inf
 import msgspec
 
 from actors.placement.by_hand import try_by_hand
-from actors.placement.question import Found, Question
+from actors.placement.question import Found, Question, knows_none
 from actors.placement.shape import Shape
 from actors.placement.ways import try_hybrids, try_pipelines, try_tensors, try_whole
 from schemas.instance import Split
@@ -87,7 +87,7 @@ def _no_pairs(question: Question) -> str:
     """Why no hybrid can be."""
     shape = question.shape
     if question.older:
-        return f"node {question.older} runs a version that knows no hybrids"
+        return knows_none(question.older)
     if question.spec.backend != "ring":
         return f"hybrids are joined by ring alone, and {question.spec.backend} was asked for"
     if not tensor_fits(shape.heads, shape.kv_heads, PAIR):

@@ -15,6 +15,11 @@ from schemas.plan import Plan, RefusedPlan
 Found = Iterator[Plan | RefusedPlan]
 
 
+def knows_none(node: NodeId) -> str:
+    """Why there is no hybrid while `node` is there."""
+    return f"node {node} runs an older version, which knows no hybrids: start it again with this one"
+
+
 class Question(Struct, frozen=True):
     """What is to be placed, where, and how it may be split; machines in the order in which whole copies prefer them."""
 

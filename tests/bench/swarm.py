@@ -26,6 +26,7 @@ from schemas.ids import NodeId
 from schemas.instance import Instance, RunnerStatus, Shard
 from schemas.link import Link
 from schemas.node import Beat, NodeProfile
+from schemas.split import SPLITS
 from schemas.state import State
 from tests.bench.table import percentile
 
@@ -75,6 +76,7 @@ def joining(node: NodeId) -> NodeJoined:
         roles=("master", "worker"),
         version="0.1.0",
         addresses=("10.0.0.1",),
+        splits=SPLITS,
     )
 
 

@@ -178,6 +178,31 @@ async def test_wishes_of_place_reach_the_leader(leader: Leader, nats_server: Ser
     assert spec.split == (Share(node=NodeId("n2"), layers=(0, 3)), Share(node=N1, layers=(3, 7)))
 
 
+async def test_the_nodes_of_a_hybrid_are_named_in_pairs(leader: Leader, nats_server: Server) -> None:
+    for node in ("n2", "n3", "n4"):
+        await leader.bus.log.record(joined(node))
+    options = (
+        "--strategy",
+        "hybrid",
+        "--split",
+        "n2:3,hera:3,n4:5,n3:5",
+        "--no-wait",
+        "--nats",
+        nats_server.url,
+    )
+    ran = await actors("load", "guide", *options)
+    assert ran.code == 0, ran.err
+    (order,) = leader.orders
+    assert isinstance(order, LoadModel)
+    assert order.spec.strategy == "hybrid"
+    assert [(share.node, share.layers) for share in order.spec.split] == [
+        ("n2", (0, 3)),
+        (N1, (0, 3)),
+        ("n4", (3, 8)),
+        ("n3", (3, 8)),
+    ]
+
+
 async def test_a_model_that_has_no_place_ends_the_waiting(leader: Leader, nats_server: Server) -> None:
     leader.lack = "it is too large"
     ran = await actors("load", "guide", "--nats", nats_server.url)
@@ -216,7 +241,7 @@ async def test_a_refusal_is_told(leader: Leader, nats_server: Server) -> None:
         (["giude"], 2, "did you mean 'guide'?"),
         (["guide", "--node", "hrea"], 1, "there is no node 'hrea'; did you mean 'hera'?"),
         (["guide", "--strategy", "pipelin"], 2, "did you mean 'pipeline'?"),
-        (["guide", "--strategy", "hybrid"], 2, "pipelines of tensor groups are not run"),
+        (["guide", "--strategy", "hybird"], 2, "did you mean 'hybrid'?"),
         (["guide", "--objective", "speed"], 2, "one of latency, throughput"),
         (["guide", "--exclude", "hrea"], 1, "there is no node 'hrea'"),
         (["guide", "--split", "hera:x,hera:2"], 2, "--split says 'hera:x'"),

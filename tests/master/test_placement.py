@@ -42,7 +42,7 @@ SMALL: dict[str, Any] = {"profile": profile(8 * GIB)}
 
 @pytest.fixture
 def split_everything(monkeypatch: pytest.MonkeyPatch) -> None:
-    every: frozenset[Split] = frozenset({"whole", "pipeline", "tensor"})
+    every: frozenset[Split] = frozenset({"whole", "pipeline", "tensor", "hybrid"})
     monkeypatch.setattr(placement, "splittable", lambda _: every)
 
 
@@ -187,6 +187,48 @@ def test_a_shard_takes_its_part_of_a_nodes_memory() -> None:
     before = free_bytes_of_n1(state)
     state = after(state, InstancePlaced(instance=InstanceId("i"), spec=BIG, shards=half, split="pipeline"))
     assert before - free_bytes_of_n1(state) == pytest.approx(4.8 * GIB)
+
+
+HYBRID = msgspec.structs.replace(BIG, strategy="hybrid")
+
+
+def four(*more: Any) -> State:
+    nodes = (joined(name, **SMALL) for name in ("n1", "n2", "n3", "n4"))
+    return after(State(), *nodes, ModelDesired(spec=HYBRID), READ, *more)
+
+
+def test_ranks_of_a_hybrid_go_stage_by_stage_and_0_and_1_have_the_last_layers() -> None:
+    cuts = {"n3": (0, 4), "n1": (0, 4), "n2": (4, 8), "n4": (4, 8)}
+    shares = tuple(Share(node=NodeId(name), layers=cut) for name, cut in cuts.items())
+    spec = msgspec.structs.replace(HYBRID, split=shares)
+    placed = place(spec, four())
+    assert isinstance(placed, Placement)
+    assert placed.split == "hybrid"
+    assert [(shard.node, shard.rank, shard.layers) for shard in placed.shards] == [
+        (node, rank, cut) for (node, cut), rank in zip(cuts.items(), (3, 2, 1, 0), strict=True)
+    ]
+    state = four(InstancePlaced(instance=InstanceId("i"), spec=spec, shards=placed.shards, split="hybrid"))
+    taken = free_bytes_of_n1(four()) - free_bytes_of_n1(state)
+    assert taken == pytest.approx(2.4 * GIB), "half of four layers"
+
+
+OLDER = joined("old", splits=(), roles=("api",))
+
+
+def test_while_a_node_of_an_older_version_is_there_no_hybrid_is_made() -> None:
+    """It could not read where that is; and of the wish no more than of the place."""
+    said = "node old runs an older version, which knows no hybrids"
+    lack = place(HYBRID, four(OLDER))
+    assert isinstance(lack, NoPlace) and said in lack.reason
+    auto = msgspec.structs.replace(BIG, min_nodes=4)
+    shown = preview(auto, four(OLDER))
+    assert [said in one.reason for one in shown.refused if one.split == "hybrid"] == [True]
+    assert {plan.split for plan in shown.plans} == {"pipeline", "tensor"}
+    assert "hybrid" in {plan.split for plan in preview(auto, four()).plans}
+    refused = decide(after(State(), OLDER), LoadModel(spec=HYBRID))
+    assert isinstance(refused, Refused) and refused.code == "conflict" and said in refused.reason
+    gone = four(OLDER, NodeLost(node=NodeId("old"), incarnation="one", why="its lease ran out"))
+    assert isinstance(place(HYBRID, gone), Placement)
 
 
 def test_excluded_nodes_carry_nothing() -> None:

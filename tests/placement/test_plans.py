@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from actors.placement.plans import choose, previews
@@ -15,7 +16,7 @@ from schemas.model import ModelCard, ModelSpec, Share
 from schemas.plan import Plan, RefusedPlan
 from schemas.state import Download
 
-ALL: frozenset[Split] = frozenset({"whole", "pipeline", "tensor"})
+ALL: frozenset[Split] = frozenset({"whole", "pipeline", "tensor", "hybrid"})
 SHAPE = Shape(layer_bytes=(10,) * 4, outer_bytes=5, head_bytes=5, heads=4, kv_heads=2, slots=2)
 """45 bytes whole; half of its layers are 25."""
 A, B = NodeId("a"), NodeId("b")
@@ -158,6 +159,84 @@ def test_where_there_is_no_way_around_a_cut_link_it_is_named() -> None:
     by_hand = question(*FOUR[:3], cut="ca", split=(Share(node=A), Share(node=B), Share(node=NodeId("c"))))
     assert "the link between c and a is cut" in refused(by_hand).reason
     assert len(chosen(question(*FOUR[:3], cut="ca", strategy="pipeline")).parts) == 2, "but two do"
+
+
+HYBRID: dict[str, Any] = {"strategy": "hybrid"}
+C, D = NodeId("c"), NodeId("d")
+IN_PAIRS = (Share(node=D), Share(node=A), Share(node=C), Share(node=B))
+
+
+def test_a_hybrid_has_half_of_each_layer_on_each_of_a_pair() -> None:
+    plan = chosen(question(*(machine(name, 15) for name in "abcd"), **HYBRID))
+    assert plan.split == "hybrid"
+    assert [part.layers for part in plan.parts] == [(0, 2), (0, 2), (2, 4), (2, 4)]
+    assert {(part.memory_bytes, part.fetch_bytes) for part in plan.parts} == {(15, 25)}
+    halves, sums, hops = 4 * 5 / 10, 4 * 2 * 2 * 0.5, 3 * 4 * 0.5
+    assert plan.tokens_s == pytest.approx(1 / (5 / 10 + halves + sums + hops), rel=1e-4)
+
+
+def test_where_nothing_else_fits_a_hybrid_is_chosen() -> None:
+    """A layer is 10 bytes, and 5 are outside: no node has room for a whole one, and 4 ranks do not divide 2 heads."""
+    plan = chosen(question(*(machine(name, 14) for name in "abcdefgh")))
+    assert (plan.split, len(plan.parts)) == ("hybrid", 8)
+
+
+def test_the_fastest_split_may_be_a_hybrid() -> None:
+    """Where ways take no time, and two nodes have no room for half of every layer."""
+    machines = tuple(machine(name, 20, speed=1.0) for name in "abcd")
+    base = question(*machines)
+    near = {ends: msgspec.structs.replace(link, latency_s=0.0) for ends, link in base.topology.links.items()}
+    asked = Question(SHAPE, Topology(machines, near), base.spec, base.splits)
+    assert [plan.split for plan in previews(asked)[0]] == ["hybrid", "pipeline"]
+    assert chosen(asked).tokens_s == pytest.approx(1 / (5 + 20), rel=1e-4)
+
+
+def test_a_hybrid_by_hand_is_taken_as_it_is() -> None:
+    machines = [machine(name, 25) for name in "abcd"]
+    cuts = ((0, 1), (0, 1), (1, 4), (1, 4))
+    shares = tuple(Share(node=one.node, layers=cut) for one, cut in zip(IN_PAIRS, cuts, strict=True))
+    plan = chosen(question(*machines, split=shares, **HYBRID))
+    assert [(part.node, part.layers) for part in plan.parts] == list(zip("dacb", cuts, strict=True))
+    assert [part.memory_bytes for part in plan.parts] == [10, 10, 20, 20]
+    free = chosen(question(machine("a", 10), *machines[1:], split=IN_PAIRS, **HYBRID))
+    assert [part.node for part in free.parts] == list("dacb")
+    assert [part.layers for part in free.parts] == list(cuts), "a has room for half of one layer"
+
+
+@pytest.mark.parametrize(
+    ("nodes", "free", "more", "said"),
+    [
+        ("abc", 25, {}, "hybrid: it takes 4 nodes, and there are 3"),
+        ("abcd", 25, {"min_nodes": 5}, "hybrid: it takes 6 nodes, and there are 4"),
+        ("abcd", 14, {}, "its layers need 40 bytes of memory, all nodes together have 36 left for layers where each takes"),
+        ("abcdefghij", 25, {"min_nodes": 9}, "hybrid: it has 4 layers only"),
+        ("abcd", 25, {"splits": frozenset({"whole", "pipeline"})}, "this version cannot run it as a hybrid split"),
+        ("abcd", 25, {"backend": "jaccl"}, "hybrids are joined by ring alone, and jaccl was asked for"),
+        ("abcd", 25, {"split": IN_PAIRS, "cut": "ac"}, "the link between a and c is cut"),
+        ("abcd", 25, {"split": IN_PAIRS, "cut": "bd"}, "the link between b and d is cut"),
+        ("abcd", 10, {"split": IN_PAIRS}, "its layers have no room on these nodes in this order"),
+    ],
+)  # fmt: skip
+def test_hybrids_that_there_are_not_are_refused(nodes: str, free: int, more: Any, said: str) -> None:
+    lack = refused(question(*(machine(name, free) for name in nodes), **HYBRID, **more))
+    assert said in lack.reason
+
+
+def test_heads_that_a_pair_cannot_share_make_no_hybrid() -> None:
+    base = question(*FOUR, **HYBRID)
+    odd = msgspec.structs.replace(SHAPE, heads=9, kv_heads=3)
+    assert (
+        "a pair cannot share its 9 heads and 3 heads of keys"
+        in refused(msgspec.structs.replace(base, shape=odd)).reason
+    )
+
+
+@pytest.mark.parametrize("cut", ["ab", "ba", "cd", "ad", "bd"])
+def test_a_cut_link_joins_no_neighbours_of_a_hybrid(cut: str) -> None:
+    """Neither the two of a pair, nor two pairs, nor the last one and the first one."""
+    plan = chosen(question(*FOUR, cut=cut, **HYBRID))
+    ring = "".join(part.node for part in (*plan.parts, plan.parts[0]))
+    assert len(ring) == 5 and cut not in ring and cut[::-1] not in ring
 
 
 def test_throughput_may_ask_for_another_split_than_latency() -> None:

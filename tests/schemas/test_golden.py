@@ -127,7 +127,7 @@ JSON: list[tuple[object, object]] = [
     (KnownEvent, NodeDrained(node=NODE)),
     (KnownEvent, Forgotten(kind="card", id=MODEL, as_of=7)),
     (KnownEvent, NodeLeft(node=NODE, incarnation="x")),
-    (KnownEvent, joined("n1")),
+    (KnownEvent, joined("n1", splits=())),
     (
         KnownEvent,
         RunnerReported(instance=INSTANCE, node=NODE, attempt=1, status="failed", reason="why", slots=4),
