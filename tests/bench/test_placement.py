@@ -2,16 +2,24 @@
 
 import random
 import time
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 
 from actors.placement.costs import ONE
+from actors.placement.hybrid import hybrids
 from actors.placement.pipeline import pipelines
+from actors.placement.plans import choose
+from actors.placement.question import Question
 from actors.placement.shape import Shape
 from actors.placement.tensor import tensor_group
 from actors.placement.topology import Machine, Topology
-from schemas.ids import NodeId
+from schemas.ids import ModelId, NodeId
+from schemas.instance import Split
 from schemas.link import Link
+from schemas.model import ModelSpec
+from schemas.plan import Plan
 from tests.bench.table import Table, ms
 
 pytestmark = pytest.mark.bench
@@ -58,20 +66,40 @@ def shape(layers: int, gib: int) -> Shape:
     )
 
 
-@pytest.mark.parametrize(
-    ("layers", "gib", "free_gib"), [(80, 140, 400), (80, 140, 40), (80, 140, 14), (128, 800, 40)]
-)
-def test_pipelines(table: Table, layers: int, gib: int, free_gib: float) -> None:
+SIZES = [(80, 140, 400), (80, 140, 40), (80, 140, 14), (128, 800, 40)]
+SPREAD: frozenset[Split] = frozenset({"pipeline", "tensor", "hybrid"})
+
+
+@pytest.mark.parametrize(("layers", "gib", "free_gib"), SIZES)
+def test_stages(table: Table, layers: int, gib: int, free_gib: float) -> None:
     model, nodes = shape(layers, gib), cluster(128, free_gib)
+    for name, search in (("pipelines", pipelines), ("hybrids", hybrids)):
+        found = search(model, nodes, ONE)
+        took = least_s(partial(search, model, nodes, ONE))
+        what = f"{name}, {gib} GiB in {layers} layers, {free_gib} GiB free"
+        seconds = min(seconds for seconds, _ in found.values())
+        table.add(GROUP, what, ms(took), "", f"{min(found)} stages or more, {seconds:.2f} s a token")
+
+
+@pytest.mark.parametrize(("layers", "gib", "free_gib"), SIZES)
+def test_the_choice(table: Table, layers: int, gib: int, free_gib: float) -> None:
+    """Of all splits."""
+    spec = ModelSpec(id=ModelId("m"), source="hf:o/m", min_nodes=2)
+    asked = Question(shape(layers, gib), cluster(128, free_gib), spec, SPREAD)
+    plan = choose(asked)
+    assert isinstance(plan, Plan)
+    what = f"all splits, {gib} GiB in {layers} layers, {free_gib} GiB free"
+    note = f"{plan.split} of {len(plan.parts)}, {1 / plan.tokens_s:.2f} s a token"
+    table.add(GROUP, what, ms(least_s(partial(choose, asked))), "100 ms", note)
+
+
+def least_s(search: Callable[[], object]) -> float:
     took: list[float] = []
-    found = pipelines(model, nodes, ONE)
     for _ in range(5):
         began = time.perf_counter()
-        found = pipelines(model, nodes, ONE)
+        search()
         took.append(time.perf_counter() - began)
-    least = min(seconds for seconds, _ in found.values())
-    what = f"pipelines, {gib} GiB in {layers} layers, {free_gib} GiB free"
-    table.add(GROUP, what, ms(min(took)), "100 ms", f"{min(found)} nodes or more, {least:.2f} s a token")
+    return min(took)
 
 
 def test_tensor_groups(table: Table) -> None:

@@ -8,6 +8,8 @@ from tests.cli.command import actors
 from tests.models import make_random_llama
 from tests.nodes import StartNode
 
+FEW = "it takes 4 nodes, and there are 1"
+
 
 async def test_a_cache_that_no_node_can_hold_is_said_and_a_smaller_one_is_served(
     start_node: StartNode, tmp_path: Path
@@ -37,5 +39,16 @@ async def test_a_cache_that_no_node_can_hold_is_said_and_a_smaller_one_is_served
         assert plan["parts"][0]["fetch_bytes"] == 0
         assert plan["tokens_s"] > 1
         assert (await http.post("/v1/chat/completions", json=chat)).status_code == 200
+        wish = {"id": "h", "source": str(folder), "strategy": "hybrid"}
+        odd = await http.post("/cluster/models", json=wish | {"backend": "jaccl"})
+        assert odd.status_code == 400, odd.text
+        assert "strategy is hybrid" in odd.text and "backend is jaccl" in odd.text
+        lonely = await actors("load", str(folder), "--id", "h", "--strategy", "hybrid", *where)
+        assert (lonely.code, FEW in lonely.err) == (1, True), lonely.err
+        shown = (await http.get("/cluster/previews", params={"model": "h"})).json()
+        assert FEW in [one["reason"] for one in shown["refused"] if one["split"] == "hybrid"]
+        answer = await http.post("/v1/chat/completions", json=chat | {"model": "h"})
+        assert (answer.status_code, FEW in answer.text) == (503, True), answer.text
     told = (await actors("preview", "m", *where)).out
     assert "whole" in told
+    assert f"not hybrid: {FEW}" in " ".join(told.split())
