@@ -3,13 +3,16 @@
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import permutations
 
+from actors.placement.carrier import carriers, room
 from actors.placement.costs import Step, exchange_s, layers_s, work_of
-from actors.placement.paths import ALL, Best, Search, carriers, room
+from actors.placement.paths import Best, Search
 from actors.placement.shape import NUMBER_BYTES, Shape
 from actors.placement.topology import Machine, Topology
 
+FEW = 16
+"""Of so many machines each may be paired with each."""
 NEIGHBOURS = 8
-"""Of more than `ALL` machines one is paired with one of so many that come after it in the order of room, or of speed."""
+"""Of more one is paired with one of so many that come after it in the order of room, or of speed."""
 
 Pair = tuple[Machine, Machine]
 
@@ -24,7 +27,7 @@ def _pairs(shape: Shape, topology: Topology, step: Step) -> Iterable[Pair]:
     """All of few machines; of many two matchings: no other leaves more room than the first, the second one's are quick."""
     smallest = min(shape.layer_memory(layer) for layer in range(shape.layers))
     roomy = [one for one in topology.machines if 2 * room(shape, [one]) >= smallest]
-    if len(roomy) <= ALL:
+    if len(roomy) <= FEW:
         return permutations(roomy, 2)
     matched = dict.fromkeys([*by_room(shape, topology, roomy), *_by_speed(shape, topology, roomy, step)])
     return [pair for one, other in matched for pair in ((one, other), (other, one))]

@@ -1,22 +1,22 @@
 """The best ways through a model's layers over carriers of any kind in any order: dynamic programming.
 
-A carrier is what a stage goes to: one machine, or a pair. A `Path` says for each number of layers how soon the carriers
-that it has been through, of which one is the last, have computed so many. Lengthening it by a carrier takes one pass
-over the layers. With up to `ALL` machines every path is followed, so that the result is the best there is; with more,
-only those paths and carriers that promise most.
+A path says for each number of layers how soon the carriers that it has been through, of which one is the last, have
+computed so many. Lengthening it by a carrier takes one pass over the layers. With up to `ALL` machines every path is
+followed, so that the result is the best there is; with more, only those paths and carriers that promise most.
 """
 
 from bisect import insort
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import accumulate, pairwise
-from math import floor, inf
+from itertools import accumulate
+from math import inf
 
 from msgspec import Struct
 
-from actors.placement.costs import Stage, Step, first_head_s, hop_s, shared_s, work_of
+from actors.placement.carrier import Carrier
+from actors.placement.costs import Stage, Step, hop_s
 from actors.placement.shape import Shape
-from actors.placement.topology import Machine, Topology
+from actors.placement.topology import Topology
 from schemas.ids import NodeId
 
 ALL = 6
@@ -32,20 +32,6 @@ Best = dict[int, tuple[float, tuple[Stage, ...]]]
 """By the number of stages: seconds of a step, and the stages."""
 
 
-class Carrier(Struct, frozen=True):
-    """Who may have a stage, with sums over the layers before each."""
-
-    machines: tuple[Machine, ...]
-    used: int
-    """A bit for each machine."""
-    seconds: list[float]
-    capacity: float
-    """Bytes of layers that it has room for."""
-    head_s: float
-    inner_s: float
-    """For handing over among its machines."""
-
-
 class _Path(Struct, frozen=True):
     """`cost[layers]` is the least time for so many layers; `origin[layers]` is where the last carrier took over."""
 
@@ -55,31 +41,6 @@ class _Path(Struct, frozen=True):
     last: int
     cost: list[float]
     origin: list["tuple[_Path | None, int]"]
-
-
-def carriers(
-    shape: Shape, topology: Topology, step: Step, groups: Iterable[tuple[Machine, ...]]
-) -> list[Carrier]:
-    """Those groups of machines, in their order, that have room for a layer and whose members reach each other."""
-    work, bits = work_of(shape, step), {one.node: 1 << at for at, one in enumerate(topology.machines)}
-    smallest = min(shape.layer_memory(layer) for layer in range(shape.layers))
-    found = (
-        Carrier(
-            machines=group,
-            used=sum(bits[one.node] for one in group),
-            seconds=list(accumulate(shared_s(shape, topology, group, step, work), initial=0.0)),
-            capacity=room(shape, group),
-            head_s=first_head_s(shape, group, step),
-            inner_s=sum(hop_s(shape, topology, one, other, step) for one, other in pairwise(group)),
-        )
-        for group in groups
-    )
-    return [one for one in found if one.capacity >= smallest and one.seconds[-1] < inf]
-
-
-def room(shape: Shape, group: Sequence[Machine]) -> int:
-    """Bytes of layers that machines have room for which each take an equal part of them."""
-    return len(group) * max(0, min(floor(one.free_bytes / one.growth) - shape.fixed_bytes for one in group))
 
 
 class Search:

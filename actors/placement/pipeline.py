@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
+from actors.placement.carrier import carriers
 from actors.placement.costs import Stage, Step
-from actors.placement.paths import Best, Search, carriers
+from actors.placement.paths import Best, Search
 from actors.placement.shape import Shape
 from actors.placement.topology import Machine, Topology
 

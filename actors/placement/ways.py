@@ -2,9 +2,10 @@
 
 from itertools import combinations
 
+from actors.placement.carrier import room
 from actors.placement.costs import Stage
 from actors.placement.hybrid import by_room, hybrids
-from actors.placement.paths import Best, room
+from actors.placement.paths import Best
 from actors.placement.pipeline import pipelines
 from actors.placement.promises import parts, pipeline_plan, short, tensor_plan
 from actors.placement.question import Found, Question

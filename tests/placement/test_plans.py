@@ -172,7 +172,10 @@ def test_a_hybrid_has_half_of_each_layer_on_each_of_a_pair() -> None:
     assert [part.layers for part in plan.parts] == [(0, 2), (0, 2), (2, 4), (2, 4)]
     assert {(part.memory_bytes, part.fetch_bytes) for part in plan.parts} == {(15, 25)}
     halves, sums, hops = 4 * 5 / 10, 4 * 2 * 2 * 0.5, 3 * 4 * 0.5
-    assert plan.tokens_s == pytest.approx(1 / (5 / 10 + halves + sums + hops), rel=1e-4)
+    step = 5 / 10 + halves + sums + hops
+    assert plan.tokens_s == pytest.approx(1 / step, rel=1e-4)
+    piece = 2 * 5 / 10 + 2 * 2 * 2 * 0.5
+    assert plan.ttft_s == pytest.approx(2 * piece + 3 * 0.5 + 3 * piece + step, rel=1e-3), "in four pieces"
 
 
 def test_where_nothing_else_fits_a_hybrid_is_chosen() -> None:
