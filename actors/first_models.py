@@ -10,6 +10,7 @@ from bus.errors import BusError
 from schemas.commands import Answer, LoadModel
 from schemas.model import ModelSpec
 from schemas.refused import Refused
+from schemas.revision import unmarked
 
 log = structlog.get_logger()
 
@@ -32,7 +33,7 @@ async def load_first_models(bus: Bus, specs: Iterable[ModelSpec], *, by_default:
 
 def _namesake(spec: ModelSpec, source: str) -> Refused | None:
     """Why a model cannot have the name of another; what is known with its source stays as it is."""
-    if source == spec.source:
+    if unmarked(source) == unmarked(spec.source):
         return None
     return Refused(
         "conflict",

@@ -6,6 +6,7 @@ from pathlib import Path
 from schemas.ids import ModelId, NodeId
 from schemas.model import DRAFT_TOKENS, EngineName, ModelSpec, SimulatedSpeed
 from schemas.nearest import did_you_mean
+from schemas.revision import marked, revision_of, unmarked
 
 BUILTIN = ("guide",)
 PLACES = ("s3://", "https://", "http://")
@@ -57,6 +58,9 @@ def wish(
 
 def name_and_source(text: str) -> tuple[str, str]:
     """How the model is called unless somebody says otherwise, and where its files come from."""
+    if revision := revision_of(text):
+        called, source = name_and_source(unmarked(text))
+        return called, marked(source, revision)
     if text.startswith(PLACES):
         source = text.rstrip("/")
         return source.rpartition("/")[2], source

@@ -86,6 +86,10 @@ class Subjects(Struct, frozen=True):
         """`troupe.cmd.files.{node}`: the downloader of one node."""
         return f"{self.cluster}.cmd.files.{token(node)}"
 
+    def newest(self, node: NodeId) -> str:
+        """`troupe.cmd.newest.{node}`: the downloader of one node asks a place outside what it holds, which takes a while."""
+        return f"{self.cluster}.cmd.newest.{token(node)}"
+
     # Tasks, chunks and cancels: MessagePack (cancels are JSON).
 
     @property

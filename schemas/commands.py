@@ -111,6 +111,18 @@ class FilesFound(Struct, frozen=True, kw_only=True, tag=True):
     """None: it has nothing of it."""
 
 
+class FindNewest(Struct, frozen=True, kw_only=True, tag=True):
+    """To a node's downloader, on a subject of its own: does the place of this source hold something newer by now?"""
+
+    source: str
+
+
+class Newest(Struct, frozen=True, kw_only=True, tag=True):
+    """What the place holds: the source that was asked about, or the same with another revision."""
+
+    source: str
+
+
 FilesCommand = FindFiles | PullModel | RemoveModel
 MasterCommand = LoadModel | UnloadModel | RestartInstance | DrainNode | ForgetNode | DemandModel
 MasterMessage = MasterCommand | PreviewModel
@@ -129,3 +141,4 @@ LinkAnswer = LinkOpen | Refused
 LinkNoted = Done | Refused
 PreviewAnswer = Previews | Refused
 FilesAnswer = FilesFound | Done | Refused
+NewestAnswer = Newest | Refused

@@ -285,6 +285,8 @@ class DownloadReported(Seen, frozen=True, kw_only=True, tag=True):
     """What it has brought from other nodes of the cluster instead."""
     pulled: bool = False
     """Somebody has asked for the files by name (`actors pull`): it goes on when the node is started again."""
+    revision: str = ""
+    """What the source held that is here; empty: not known."""
 
     @property
     def entity_id(self) -> str:

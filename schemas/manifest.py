@@ -4,6 +4,8 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from schemas.revision import revision_name
+
 MIB = 1024 * 1024
 SMALLEST_PIECE, LARGEST_PIECE = MIB, 16 * MIB
 PIECES = 256
@@ -43,6 +45,12 @@ class Manifest(Struct, frozen=True):
     @property
     def size(self) -> int:
         return sum(file.size for file in self.files)
+
+    @property
+    def revision(self) -> str:
+        """Another one where any file differs; a commit that changed none of them is the same."""
+        lines = (f"{file.name} {file.size} {file.sha256 or file.blob or file.tag}" for file in self.files)
+        return revision_name("\n".join(sorted(lines)))
 
     @property
     def piece_bytes(self) -> int:

@@ -127,6 +127,8 @@ class Download(Struct, frozen=True, kw_only=True):
     bytes_outside: int = 0
     bytes_peers: int = 0
     pulled: bool = False
+    revision: str = ""
+    """What the source held that is here (`schemas/revision.py`); empty: not known."""
 
     @property
     def is_over(self) -> bool:
@@ -441,4 +443,5 @@ def _downloaded(event: DownloadReported, seq: int) -> Download:
         bytes_outside=event.bytes_outside,
         bytes_peers=event.bytes_peers,
         pulled=event.pulled,
+        revision=event.revision,
     )

@@ -13,6 +13,7 @@ from actors.cli.cluster import bus_at, find_cluster
 from actors.cli.failure import FAILED, USAGE, CommandFailed
 from actors.cli.files_order import node_names, ordered, source_of
 from actors.cli.load_display import Display, display_for
+from actors.cli.newest import Found, carrier, newest
 from actors.cli.node_name import node_named
 from actors.cli.options import STALLED_S, Cluster, DataDir, Json, Nats, Stalled, Where
 from actors.cli.progress import Progress
@@ -20,6 +21,7 @@ from actors.cli.rows import FileRow, file_rows
 from bus.bus import Bus
 from schemas.commands import PullModel
 from schemas.ids import ModelId, NodeId
+from schemas.revision import meant, revision_of, unmarked
 from schemas.state import Download, State
 
 
@@ -29,6 +31,10 @@ class Pulled(Struct, frozen=True, kw_only=True):
     model: ModelId
     source: str
     files: list[FileRow]
+    newer: bool | None = None
+    """The place holds something newer than what was known of it, and that is what was brought; null: nobody has asked it."""
+    unasked: str = ""
+    """Why the place was not asked whether it does."""
 
 
 def pull(
@@ -76,16 +82,25 @@ async def _pull(
     address = find_cluster(where)
     async with bus_at(address) as bus:
         await bus.view.start()
-        model, source = source_of(bus.view.state, text)
+        state = bus.view.state
+        model, source = source_of(state, text)
         here = address.local.node_id if address.local else None
-        nodes = _nodes(bus.view.state, names, everywhere, here)
-        order = PullModel(model=model, source=source, verify=verify)
+        nodes = _nodes(state, names, everywhere, carrier(state, model, source) or here)
+        found = Found(source)
+        if not revision_of(text) and not verify:
+            found = await newest(bus, nodes[0], meant(state, model, unmarked(source)))
+        if not found.to_fetch:
+            return Pulled(
+                model=model, source=found.source, files=[], newer=found.newer, unasked=found.unasked
+            )
+        name, source = found.name_for(model), found.source
+        order = PullModel(model=name, source=source, verify=verify)
         since = {node: await ordered(bus, node, order) for node in nodes}
         if patience_s is not None:
-            with display_for(model, as_json) as display:
-                await _until_over(bus, model, since, patience_s, display)
-        files = [row for row in file_rows(bus.view.state, model) if row.node in since]
-        return Pulled(model=model, source=source, files=files)
+            with display_for(name, as_json) as display:
+                await _until_over(bus, name, since, patience_s, display)
+        files = [row for row in file_rows(bus.view.state, name) if row.node in since]
+        return Pulled(model=model, source=source, files=files, newer=found.newer, unasked=found.unasked)
 
 
 def _nodes(state: State, names: Sequence[str], everywhere: bool, here: NodeId | None) -> list[NodeId]:
@@ -132,6 +147,14 @@ def _report(pulled: Pulled) -> None:
     for row in pulled.files:
         if row.status == "failed":
             screen.err.print(f"{pulled.model} is not on {row.name}: {row.reason}", markup=False)
+    if pulled.unasked:
+        screen.err.print(f"Whether there is a newer version nobody knows: {pulled.unasked}", markup=False)
     there = node_names(row for row in pulled.files if row.status == "complete")
-    if there:
-        screen.out.print(f"{pulled.model} is on {there}.", markup=False)
+    if pulled.newer and there:
+        words = f"{pulled.model} is on {there} in a newer version ({pulled.source})."
+        screen.out.print(f"{words} To serve it: actors load {pulled.model}", markup=False, soft_wrap=True)
+    elif there:
+        same = " Its place holds nothing newer." if pulled.newer is False else ""
+        screen.out.print(f"{pulled.model} is on {there}.{same}", markup=False)
+    elif pulled.newer is False:
+        screen.out.print(f"{pulled.source} has not changed.", markup=False)

@@ -17,6 +17,7 @@ from bus.bus import Bus
 from bus.errors import BusAway
 from schemas.events import ModelDescribed
 from schemas.ids import ModelId
+from schemas.revision import marked
 
 log = structlog.get_logger()
 
@@ -75,8 +76,15 @@ class Delivery:
             fetched = await source.fetch(
                 self._record.progress, self.need, verify=self._verify, on_readable=self._read
             )
+        self._require_older(fetched)
         await self._publish(await in_thread(describe, self.model, fetched.folder))
         return fetched
+
+    def _require_older(self, fetched: Fetched) -> None:
+        """A folder is used where it is: what it holds by now may be the version that takes the place of this one."""
+        wished = {model.spec.source for model in self.bus.view.state.models.values()}
+        if self._earlier and self.source.startswith("/") and marked(self.source, fetched.revision) in wished:
+            raise Unobtainable(f"{self.source} holds the files of a newer version by now")
 
     async def _read(self, folder: Path) -> None:
         """Tell what the model is before its weights come: it may be too large for this node, or be split."""

@@ -17,9 +17,19 @@ from actors.downloader.sources.sources import Sources
 from actors.downloader.supply import Supply
 from actors.downloader.wanted import PULLED, Wanted, covers, wanted
 from bus.bus import Bus
-from schemas.commands import Done, FilesCommand, FilesFound, FindFiles, PullModel, RemoveModel
+from schemas.commands import (
+    Done,
+    FilesCommand,
+    FilesFound,
+    FindFiles,
+    FindNewest,
+    Newest,
+    PullModel,
+    RemoveModel,
+)
 from schemas.ids import ModelId
 from schemas.refused import Refused
+from schemas.revision import marked, revision_of
 from schemas.state import Download
 
 
@@ -71,6 +81,27 @@ class Downloader(Actor):
             async for _ in states:
                 await self._reconcile(group)
 
+    @forever
+    async def answer_what_is_newest(self) -> None:
+        async with self.bus.serving(self.bus.subjects.newest(self.bus.node), FindNewest, self._newest):
+            await asyncio.Event().wait()
+
+    async def _newest(self, question: FindNewest) -> Newest | Refused:
+        """Beside the inbox, as it takes as long as a place outside takes to answer."""
+        source = question.source
+        known = revision_of(source) or self._known_revision(source)
+        try:
+            held = await self.sources.named(source).newest()
+        except (Unavailable, Unobtainable) as failure:
+            return Refused("unavailable", str(failure))
+        return Newest(source=source if not known or held == known else marked(source, held))
+
+    def _known_revision(self, source: str) -> str:
+        """What the source held when it came here, or else to another node."""
+        there = [each for each in self.bus.view.state.downloads.values() if each.source == source]
+        there.sort(key=lambda each: each.node != self.bus.node)
+        return next((each.revision for each in there if each.revision), "")
+
     @handles(FindFiles)
     async def find(self, question: FindFiles) -> FilesFound:
         model = self._fetched(question.source)
@@ -84,7 +115,7 @@ class Downloader(Actor):
         needed = wanted(self.bus.view.state, self.bus.node).get(order.model)
         if needed is not None and needed.source != order.source:
             return Refused("conflict", f"this node serves {order.model} from {needed.source}")
-        if self._fetched(order.source) is None:
+        if self._fetched(order.source) is None and not revision_of(order.source):
             return Refused(
                 "bad_request", f"{order.source} is not fetched: it is used where it is, or names no place"
             )

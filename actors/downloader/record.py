@@ -68,16 +68,22 @@ class DownloadRecord:
         """Once: a node that starts again with everything in place has nothing to tell."""
         known = self._bus.view.state.download(self._bus.node, self._model)
         self._need = fetched.layers
-        now = ("complete", self._source, str(fetched.folder), fetched.layers)
-        if known is None or (known.status, known.source, known.path, known.layers) != now:
-            await self._record("complete", path=str(fetched.folder))
+        now = ("complete", self._source, str(fetched.folder), fetched.layers, fetched.revision)
+        if known is None or (known.status, known.source, known.path, known.layers, known.revision) != now:
+            await self._record("complete", path=str(fetched.folder), revision=fetched.revision)
 
     async def removed(self) -> None:
         """The files are gone from this node."""
         await self._record("removed")
 
     async def _record(
-        self, status: DownloadStatus, *, path: str = "", reason: str = "", retryable: bool = True
+        self,
+        status: DownloadStatus,
+        *,
+        path: str = "",
+        reason: str = "",
+        retryable: bool = True,
+        revision: str = "",
     ) -> int:
         if status != self.told:
             self._log.info(f"download.{status}", path=path, reason=reason)
@@ -97,5 +103,6 @@ class DownloadRecord:
                 bytes_outside=self.progress.bytes_outside,
                 bytes_peers=self.progress.bytes_peers,
                 pulled=self.pulled,
+                revision=revision,
             )
         )

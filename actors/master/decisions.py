@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar, cast
 
+from msgspec.structs import replace
+
 from actors.master.copies import scale
 from actors.master.demand import demand, rest
 from actors.master.leftovers import forget_node
@@ -36,6 +38,7 @@ from schemas.instance import Instance
 from schemas.nearest import did_you_mean
 from schemas.presence import is_alive, is_whole
 from schemas.refused import Refused
+from schemas.revision import meant
 from schemas.state import State, apply
 
 FIRST_BACKOFF_S = 0.5
@@ -79,7 +82,8 @@ def decide(state: State, command: MasterCommand, ripe: Ripe = NOTHING) -> list[D
 
 
 def _load(state: State, command: LoadModel) -> list[Decided] | Refused:
-    spec = command.spec
+    wish = command.spec
+    spec = replace(wish, source=meant(state, wish.id, wish.source))
     named = [spec.node, *spec.exclude, *(share.node for share in spec.split)]
     for node in named:
         if node is not None and node not in state.nodes:

@@ -100,6 +100,21 @@ async def test_a_model_that_changes_while_it_is_fetched_is_fetched_anew(
     assert contents(fetched.folder) == contents(other)
 
 
+async def test_an_object_that_was_replaced_makes_another_revision(
+    access: BucketAccess, sources: Sources, llama: Path, tmp_path: Path
+) -> None:
+    source = "s3://models/org/llama"
+    put(access, contents(llama))
+    was = await sources.named(source).newest()
+    assert await sources.named(source).newest() == was
+    other = make_random_llama(tmp_path / "other", hidden=128, layers=4, seed=1)
+    put(access, {WEIGHTS: (other / WEIGHTS).read_bytes()})
+    now = await sources.named(source).newest()
+    assert now != was
+    fetched = await sources.named(f"{source}#{now}").fetch(Progress())
+    assert contents(fetched.folder) == contents(other)
+
+
 @pytest.mark.parametrize(
     ("source", "says"),
     [

@@ -21,7 +21,7 @@ async def test_a_builtin_model_is_used_in_place(sources: Sources, llama: Path) -
 
 
 async def test_a_folder_is_used_in_place(sources: Sources, llama: Path) -> None:
-    assert await sources.named(str(llama)).fetch(Progress()) == Fetched(llama)
+    assert (await sources.named(str(llama)).fetch(Progress())).folder == llama
 
 
 @pytest.mark.parametrize(

@@ -88,3 +88,14 @@ def test_an_address_that_is_no_folder(source: str, sources: Sources) -> None:
 def test_sums_in_both_manners() -> None:
     digest = "0" * 64
     assert parse_sums(f"{digest}  a b.json\n{digest} *./c\n\nnonsense\n") == {"a b.json": digest, "c": digest}
+
+
+async def test_other_sums_are_another_revision(
+    hub: Hub, llama: Path, sources: Sources, tmp_path: Path
+) -> None:
+    source = sources.named(f"{hub.url}/static/org/llama")
+    hub.add("org/llama", with_sums(contents(llama)))
+    was = await source.newest()
+    assert await source.newest() == was
+    hub.add("org/llama", with_sums(contents(make_random_llama(tmp_path / "other", seed=1))))
+    assert await source.newest() != was

@@ -34,6 +34,7 @@ from schemas.commands import (
     FilesCommand,
     FilesFound,
     FindFiles,
+    FindNewest,
     ForgetNode,
     LinkAnswer,
     LinkLost,
@@ -42,6 +43,8 @@ from schemas.commands import (
     LoadModel,
     MasterCommand,
     MasterMessage,
+    Newest,
+    NewestAnswer,
     NodeCommand,
     OpenLink,
     PreviewAnswer,
@@ -149,6 +152,8 @@ JSON: list[tuple[object, object]] = [
     (FilesCommand, FindFiles(source="hf:x")),
     (FilesCommand, PullModel(model=MODEL, source="hf:x", verify=True)),
     (FilesCommand, RemoveModel(model=MODEL, source="hf:x")),
+    (FindNewest, FindNewest(source="hf:x")),
+    (NewestAnswer, Newest(source="hf:x#0123456789ab")),
     (
         FilesAnswer,
         FilesFound(

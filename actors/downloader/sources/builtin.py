@@ -16,6 +16,9 @@ class BuiltinModel:
         self.name = name
         self.folders = folders
 
+    async def newest(self) -> str:
+        return ""
+
     async def fetch(self, progress: Progress, need: Need = None, **more: object) -> Fetched:  # noqa: ARG002 - there is nothing to fetch, nor to compare with
         folder = self.folders.get(self.name)
         if folder is None:

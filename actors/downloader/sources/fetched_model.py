@@ -11,6 +11,7 @@ from actors.downloader.sources.hub_errors import disk_errors
 from actors.downloader.sources.manifest import FOLDER
 from actors.downloader.sources.outside import Outside
 from actors.downloader.sources.parts import Parts
+from actors.downloader.sources.pinned import Pinned
 from actors.downloader.sources.shelf import Shelf
 from actors.downloader.sources.source import Fetched, Need, OnReadable, Progress, Unobtainable, Vanished
 from actors.downloader.sources.wanted_files import lacks
@@ -30,10 +31,16 @@ class _Wish(Struct, frozen=True):
 class FetchedModel:
     """One model in one place outside, and what is here of it."""
 
-    def __init__(self, shelf: Shelf, outside: Outside) -> None:
+    def __init__(self, shelf: Shelf, place: Outside, revision: str = "") -> None:
+        """`revision`: what the place held at one time; empty: what it holds when it is first asked."""
         self.shelf = shelf
-        self.outside = outside
+        self.place = place
+        outside = self.outside = Pinned(place, revision) if revision else place
         self.folder = shelf.models_dir / outside.folder_name
+
+    async def newest(self) -> str:
+        async with self.place.client() as client:
+            return (await self._listed(client, self.place)).revision
 
     async def fetch(
         self,
@@ -61,7 +68,7 @@ class FetchedModel:
             if known is None:
                 raise
         # The commit that was begun is gone from its place: take what there is now.
-        holding = await self._begin(await self._listed(client))
+        holding = await self._begin(await self._listed(client, self.outside))
         return await self._fill(client, holding, wish)
 
     async def _begin(self, manifest: Manifest) -> Holding:
@@ -93,29 +100,29 @@ class FetchedModel:
         await gathering.bring(await in_thread(parts.tensors))
 
     def _finished(self, holding: Holding, need: Need) -> Fetched:
+        revision = holding.manifest.revision
         if need is None or holding.is_whole:
             holding.note_checked()
-            return Fetched(self.folder)
+            return Fetched(self.folder, revision=revision)
         view = holding.view("layers-" + "_".join(f"{first}-{end}" for first, end in need))
         holding.note_checked()
-        return Fetched(view, need)
+        return Fetched(view, need, revision)
 
     async def _agreed(self, client: httpx2.AsyncClient) -> Manifest:
         """What the others go by, or what the place says if nobody has it yet."""
         colleagues, source = self.shelf.colleagues, self.outside.source
         known = await colleagues.manifest(source)
-        return known or await colleagues.agree(source, await self._listed(client))
+        return known or await colleagues.agree(source, await self._listed(client, self.outside))
 
-    async def _listed(self, client: httpx2.AsyncClient) -> Manifest:
+    async def _listed(self, client: httpx2.AsyncClient, place: Outside) -> Manifest:
         if self.shelf.offline:
             raise Unobtainable(
-                f"{self.outside.source} is not on this node, nor on another that is there, and `offline` forbids to "
-                "fetch it"
+                f"{place.source} is not on this node, nor on another that is there, and `offline` forbids to fetch it"
             )
-        manifest = await self.outside.listing(client)
+        manifest = await place.listing(client)
         if missing := lacks(manifest):
-            raise Unobtainable(f"{self.outside.source} cannot be served: it has no {missing}")
+            raise Unobtainable(f"{place.source} cannot be served: it has no {missing}")
         try:
             return msgspec.convert(msgspec.to_builtins(manifest), Manifest)
         except msgspec.ValidationError as error:
-            raise Unobtainable(f"{self.outside.source} lists what cannot be: {error}") from error
+            raise Unobtainable(f"{place.source} lists what cannot be: {error}") from error

@@ -3,18 +3,38 @@
 from pathlib import Path
 
 from actors.downloader.sources.source import Fetched, Need, Progress, Unobtainable
+from actors.downloader.sources.wanted_files import WANTED
+from actors.threads import in_thread
+from schemas.revision import revision_name, revision_of, unmarked
 
 
 class LocalFolder:
     """A folder that somebody else fills; it is used in place, never copied, never written to."""
 
-    def __init__(self, path: str) -> None:
-        self.path = Path(path)
+    def __init__(self, source: str) -> None:
+        self.path = Path(unmarked(source)).expanduser()
+        self.revision = revision_of(source)
+
+    async def newest(self) -> str:
+        """By names, sizes and times of change: reading all of it would take minutes."""
+        return await in_thread(_revision, self.path)
 
     async def fetch(self, progress: Progress, need: Need = None, **more: object) -> Fetched:  # noqa: ARG002 - there is nothing to fetch, nor to compare with
-        folder = self.path.expanduser()
+        folder = self.path
         if folder.is_file():
             raise Unobtainable(f"{folder} is a file: name the folder that holds config.json and the weights")
         if not folder.is_dir():
             raise Unobtainable(f"the folder {folder} is not on this node")
-        return Fetched(folder)
+        now = await self.newest()
+        if self.revision not in ("", now):
+            raise Unobtainable(
+                f"the folder {folder} holds #{now} by now, and #{self.revision} is no more: pull the model, then load it"
+            )
+        return Fetched(folder, revision=now)
+
+
+def _revision(folder: Path) -> str:
+    stats = [(path.name, path.stat()) for path in folder.iterdir() if WANTED.fullmatch(path.name)]
+    return revision_name(
+        "\n".join(sorted(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats))
+    )

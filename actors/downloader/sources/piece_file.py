@@ -44,9 +44,13 @@ class PieceFile:
         self.piece_bytes = piece_bytes
         self.place = folder / file.name
         self.gathering = folder / FOLDER / file.partial_name
-        self._journal = self.gathering.with_suffix(".pieces")
+        self.journal = self.gathering.with_suffix(".pieces")
         if self.place.exists() and not self.is_whole and not self.gathering.exists():
             self.place.replace(self.gathering)  # somebody has cut it: what is left of it is not lost
+        self._pieces = self._read_journal()
+
+    def reread(self) -> None:
+        """Somebody else has put it here."""
         self._pieces = self._read_journal()
 
     @property
@@ -186,12 +190,12 @@ class PieceFile:
 
     def _note(self, piece: int, known: Piece) -> None:
         self._pieces[piece] = known
-        with _opened(self._journal) as handle:
+        with _opened(self.journal) as handle:
             _write(handle, _RECORD.pack(known.size, known.digest), piece * _RECORD.size)
 
     def _read_journal(self) -> list[Piece]:
         """What an earlier process has left; what its file is too short for is not there."""
-        raw = self._journal.read_bytes() if self._journal.exists() else b""
+        raw = self.journal.read_bytes() if self.journal.exists() else b""
         raw += bytes(len(self.pieces) * _RECORD.size - len(raw))
         there = self.stamp[0]
         pieces: list[Piece] = []

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import structlog
 
+from actors.downloader.sources.borrowing import borrow
 from actors.downloader.sources.colleagues import Colleagues, Nobody
 from actors.downloader.sources.folder_lock import folder_lock
 from actors.downloader.sources.holding import Holding
@@ -69,7 +70,9 @@ class Shelf:
     def keep(self, folder: Path, manifest: Manifest) -> Holding:
         """Make `manifest` what the folder is to hold."""
         write_manifest(folder, manifest)
-        return self._hold(folder, manifest)
+        holding = self._hold(folder, manifest)
+        borrow(holding, self._revisions(folder))
+        return holding
 
     def reread(self, folder: Path) -> Holding | None:
         """What is here by the disk, whatever was known of it."""
@@ -132,6 +135,11 @@ class Shelf:
     def _hold(self, folder: Path, manifest: Manifest) -> Holding:
         holding = self._holdings[folder.name] = Holding(folder, manifest)
         return holding
+
+    def _revisions(self, folder: Path) -> list[Path]:
+        """What else is here of the same model (`sources/pinned.py` names the folders)."""
+        model = folder.name.partition("+")[0]
+        return [each for each in self._folders() if each.name.partition("+")[0] == model and each != folder]
 
     def _names(self) -> set[str]:
         return {path.name for path in self._folders()}

@@ -58,6 +58,8 @@ class Fetched(Struct, frozen=True):
 
     folder: Path
     layers: Need = None
+    revision: str = ""
+    """What the source held; empty: it is always the same."""
 
 
 class Source(Protocol):
@@ -77,5 +79,12 @@ class Source(Protocol):
 
         May be cancelled at any time, and goes on where it was when it is called again. Raises Unavailable and
         Unobtainable.
+        """
+        ...
+
+    async def newest(self) -> str:
+        """The revision that the place holds now; empty: it is always the same.
+
+        Raises Unavailable and Unobtainable.
         """
         ...

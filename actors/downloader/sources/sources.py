@@ -13,6 +13,7 @@ from actors.downloader.sources.hub_model import HubModel
 from actors.downloader.sources.shelf import Shelf
 from actors.downloader.sources.source import Source, Unobtainable
 from actors.downloader.sources.website import Website
+from schemas.revision import revision_of, unmarked
 
 
 class Sources:
@@ -32,14 +33,15 @@ class Sources:
 
     def named(self, source: str) -> Source:
         """The place that `source` names; raises Unobtainable when it names none."""
+        place, revision = unmarked(source), revision_of(source)
         if source.startswith(builtin.PREFIX):
             return BuiltinModel(source.removeprefix(builtin.PREFIX), self.builtin_models)
         if source.startswith(hub_model.PREFIX):
-            return FetchedModel(self.shelf, HubModel(self.access, source))
+            return FetchedModel(self.shelf, HubModel(self.access, place), revision)
         if source.startswith(bucket.PREFIX):
-            return FetchedModel(self.shelf, BucketModel(self.buckets, source))
+            return FetchedModel(self.shelf, BucketModel(self.buckets, place), revision)
         if source.startswith(website.PREFIXES):
-            return FetchedModel(self.shelf, Website(source))
+            return FetchedModel(self.shelf, Website(place), revision)
         if source.startswith(("/", "~")):
             return LocalFolder(source)
         raise Unobtainable(

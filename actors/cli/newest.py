@@ -1,0 +1,53 @@
+"""Whether the place that a model comes from holds something newer by now: a node asks it."""
+
+from msgspec import Struct
+
+from bus.bus import Bus
+from bus.errors import NoAnswer, NobodyThere
+from schemas.commands import FindNewest, NewestAnswer
+from schemas.ids import ModelId, NodeId
+from schemas.refused import Refused
+from schemas.revision import marked, revision_of
+from schemas.state import State
+
+ANSWER_S = 45.0
+"""A place that says nothing is given up after 30 s."""
+
+
+class Found(Struct, frozen=True):
+    """What there is to bring."""
+
+    source: str
+    newer: bool | None = None
+    """None: nobody has asked."""
+    unasked: str = ""
+    """Why nobody could be asked: what is known is brought."""
+
+    @property
+    def to_fetch(self) -> bool:
+        """A folder is used where it is: there is something to be done only if it was changed."""
+        return bool(self.newer) or not self.source.startswith("/")
+
+    def name_for(self, model: ModelId) -> ModelId:
+        """By what name the files are known: those of a revision lie beside others of the model."""
+        revision = revision_of(self.source)
+        return ModelId(marked(model, revision)) if revision else model
+
+
+async def newest(bus: Bus, node: NodeId, source: str) -> Found:
+    """What `node` hears from the place; what nobody has yet, nobody asks about."""
+    if not any(each.source == source and each.revision for each in bus.view.state.downloads.values()):
+        return Found(source)
+    try:
+        answer = await bus.ask(bus.subjects.newest(node), FindNewest(source=source), NewestAnswer, ANSWER_S)
+    except (NobodyThere, NoAnswer) as silent:
+        return Found(source, unasked=str(silent))
+    if isinstance(answer, Refused):
+        return Found(source, unasked=answer.reason)
+    return Found(answer.source, newer=answer.source != source)
+
+
+def carrier(state: State, model: ModelId, source: str) -> NodeId | None:
+    """The node of a folder: no other has it."""
+    known = state.models.get(model)
+    return known.spec.node if known is not None and source.startswith("/") else None

@@ -1,0 +1,39 @@
+"""What a place holds under a name that stays the same: `SOURCE#REVISION` is what SOURCE held at one time."""
+
+import re
+from hashlib import sha256
+
+from schemas.ids import ModelId
+from schemas.state import State
+
+_MARKED = re.compile(r"(?P<base>.+)#(?P<revision>[0-9a-f]{12})", re.DOTALL)
+
+
+def unmarked(name: str) -> str:
+    """A source, or a model's id, without the revision."""
+    found = _MARKED.fullmatch(name)
+    return found["base"] if found else name
+
+
+def revision_of(source: str) -> str:
+    """Empty where none is said."""
+    found = _MARKED.fullmatch(source)
+    return found["revision"] if found else ""
+
+
+def marked(name: str, revision: str) -> str:
+    return f"{unmarked(name)}#{revision}"
+
+
+def revision_name(content: str) -> str:
+    """Twelve hexadecimal digits that stand for `content`, a description of files that differs when they do."""
+    return sha256(content.encode()).hexdigest()[:12]
+
+
+def meant(state: State, model: ModelId, source: str) -> str:
+    """What somebody means who asks for `source` without a revision: what was pulled last, else what `model` serves of it."""
+    known = state.models.get(model)
+    served = known.spec.source if known is not None and unmarked(known.spec.source) == source else source
+    pulled = [each for each in state.downloads.values() if each.pulled and each.status == "complete"]
+    newer = [each for each in pulled if each.source != source and unmarked(each.source) == source]
+    return max(newer, key=lambda each: each.seq).source if newer else served
