@@ -1,6 +1,7 @@
 """An object store for what is too large for a message."""
 
 import asyncio
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from io import BytesIO
@@ -71,6 +72,26 @@ class Blobs:
         except BlobMissing:
             return False
         return True
+
+    async def names(self) -> frozenset[str]:
+        """What is stored; an object that was deleted, and not removed, counts as well."""
+        prefix = f"$O.{self._name}.M."
+        async with self._store("its objects cannot be listed"):
+            info = await self._connection.jetstream.stream_info(f"OBJ_{self._name}", f"{prefix}>")
+        subjects = info.state.subjects or {}
+        return frozenset(urlsafe_b64decode(each.removeprefix(prefix)).decode() for each in subjects)
+
+    async def remove(self, name: str) -> None:
+        """Delete an object, and the marker that this leaves, unless somebody has stored it again since."""
+        await self.delete(name)
+        stream = f"OBJ_{self._name}"
+        subject = f"$O.{self._name}.M.{urlsafe_b64encode(name.encode()).decode()}"
+        async with self._store(f"{name} cannot be removed"):
+            last = await self._connection.jetstream.get_last_msg(stream, subject)
+            if b'"deleted": true' in (last.data or b""):
+                await self._connection.jetstream.purge_stream(
+                    stream, seq=(last.seq or 0) + 1, subject=subject
+                )
 
     async def delete(self, name: str) -> None:
         try:

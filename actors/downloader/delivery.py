@@ -5,6 +5,7 @@ from pathlib import Path
 
 import structlog
 
+from actors.downloader.artifact import Artifact
 from actors.downloader.damaged_model import DamagedModel
 from actors.downloader.model_files import Described, describe
 from actors.downloader.perseverance import Pace, Perseverance
@@ -93,14 +94,19 @@ class Delivery:
             await asyncio.sleep(self.pace.reconsider_s)  # cut short when something else is wanted here now
 
     async def _publish(self, described: Described) -> None:
-        """The artifact first, so that whoever reads the card finds what it names."""
+        """The artifact first, so that whoever reads the card finds what it names; and afterwards, as the leader may just
+        have deleted what nobody named."""
         if self._earlier:
             return
-        card, artifact = described.card, described.artifact
-        if not await self.bus.artifacts.has(artifact.name):
-            await self.bus.artifacts.put(artifact.name, artifact.data)
+        await self._store(described.artifact)
+        card = described.card
         if self.bus.view.state.card(self.model, self.source) != card:
             await self.bus.log.record(ModelDescribed(model=self.model, source=self.source, card=card))
+            await self._store(described.artifact)
+
+    async def _store(self, artifact: Artifact) -> None:
+        if not await self.bus.artifacts.has(artifact.name):
+            await self.bus.artifacts.put(artifact.name, artifact.data)
 
     async def _explain(self, failure: Unavailable | BusAway, wait_s: float) -> None:
         log.warning("download.interrupted", model=self.model, reason=str(failure), wait_s=round(wait_s, 1))

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from actors.actor import Actor, forever, handles
+from actors.master.artifact_keeper import ArtifactKeeper
 from actors.master.decisions import decide, heal, unknown_model
 from actors.master.leftovers import FORGET_NODE_S, Leftovers
 from actors.master.placement import preview
@@ -15,7 +16,7 @@ from actors.master.ripe import Ripe
 from actors.master.senses import Senses
 from actors.master.unmet import Unmet
 from bus.bus import Bus
-from bus.errors import BusAway, Fenced
+from bus.errors import BusAway, BusError, Fenced, LeaseLost
 from bus.lease import Holder, Lease, node_lease
 from schemas.commands import (
     DemandModel,
@@ -73,6 +74,7 @@ class Master(Actor):
         self._next_look: asyncio.TimerHandle | None = None
         self._looks = False
         self._leftovers = Leftovers(forget_nodes_after_s)
+        self._artifacts = ArtifactKeeper(bus)
         self._unmet = Unmet()
 
     async def setup(self) -> None:
@@ -135,6 +137,17 @@ class Master(Actor):
         while True:
             self.tell(Tidy())
             await asyncio.sleep(TIDY_S)
+
+    @forever
+    async def keep_artifacts(self) -> None:
+        while True:
+            await asyncio.sleep(TIDY_S)
+            try:
+                await self._artifacts.tidy(self._lease.require_valid)
+            except LeaseLost:
+                raise
+            except (BusError, TimeoutError) as failure:  # a store that does not work ends no reign
+                self.logger.warning("artifacts.kept", reason=str(failure))
 
     @forever
     async def watch_state(self) -> None:

@@ -52,7 +52,10 @@ def said(**wishes: Any) -> str:
         ({"node": N1, **HYBRID}, ("node", "strategy")),
         ({"backend": "jaccl", **HYBRID}, ("strategy is hybrid", "backend is jaccl")),
         ({"split": BOTH, **HYBRID}, ("in pairs, two pairs or more, and split names 2",)),
-        ({"split": cut_in_pairs((0, 2), (0, 2)), **HYBRID}, ("in pairs, two pairs or more, and split names 2",)),
+        (
+            {"split": cut_in_pairs((0, 2), (0, 2)), **HYBRID},
+            ("in pairs, two pairs or more, and split names 2",),
+        ),
         ({"split": (*PAIRS, Share(node=NodeId("n5"))), **HYBRID}, ("in pairs", "split names 5")),
         (
             {"split": cut_in_pairs((0, 2), (2, 4), (4, 6), (6, 8)), **HYBRID},
