@@ -44,10 +44,6 @@ class Weighed(Struct, frozen=True):
     totals: mx.array
     details: Details | None
 
-    def agreed(self, agree: Callable[[Sequence[mx.array]], Sequence[mx.array]]) -> "Weighed":
-        places, totals = agree((self.places, self.totals))
-        return Weighed(self.search, places, totals, self.details)
-
     @property
     def arrays(self) -> Sequence[mx.array]:
         return (self.places, self.totals, *(self.details.arrays if self.details else ()))

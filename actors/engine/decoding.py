@@ -1,16 +1,18 @@
 """The rows of one batch: one step gives each of them a token; between steps they join and leave."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from time import perf_counter
 
 import mlx.core as mx
 from msgspec import Struct
+from msgspec.structs import replace
 
 from actors.engine.arrays import evaluate, integers, start
 from actors.engine.batch import Batch, Cache
 from actors.engine.beam import Beam
 from actors.engine.beam_search import BeamSearch, Move, Weighed
 from actors.engine.failure import REQUEST_ERRORS, failure
+from actors.engine.group import Group
 from actors.engine.logprobs import Details, describe, read
 from actors.engine.prefix_cache import PrefixCache
 from actors.engine.row import Row
@@ -38,8 +40,6 @@ class Drawn(Struct, frozen=True):
 
 LATE = 3
 """A step counts as so many usual ones at most."""
-Agree = Callable[[Sequence[mx.array]], Sequence[mx.array]]
-"""What is decided upon, as rank 0 of a group has it: another machine's last bits may be others."""
 
 
 class Decoding:
@@ -51,14 +51,15 @@ class Decoding:
         vocabulary: int,
         ahead: bool,
         prefixes: PrefixCache | None = None,
-        agree: Agree = list,
+        group: Group | None = None,
     ) -> None:
-        """`prefixes`: where the conversations of rows that leave are kept."""
+        """`prefixes`: where the conversations of rows that leave are kept; `group`: of which rank 0 decides, as another
+        machine's last bits may be others."""
         self._batch = batch
         self._vocabulary = vocabulary
         self._ahead = ahead
         self._prefixes = prefixes
-        self._agree = agree
+        self._group = group
         self._rows: list[Row | None] = []
         self._sampler: Sampler | None = None
         self._single: list[Row | None] = []
@@ -171,10 +172,10 @@ class Decoding:
         if self._sampler is None:
             self._sampler = self._sort_out()
         best, logits = self._batch.step(tokens)
-        (drawn,) = self._agree([self._sampler.draw(logits, best)])
-        weighed = [
-            search.weigh(logits[self._seats(search.beams)]).agreed(self._agree) for search in self._searches
-        ]
+        drawn = best if self._group and self._group.rank else self._sampler.draw(logits, best)
+        weighed = [search.weigh(logits[self._seats(search.beams)]) for search in self._searches]
+        if self._group:
+            drawn, weighed = self._agreed(self._group, drawn, weighed, logits)
         self._drawn = Drawn(list(self._rows), drawn, describe(self._single, logits, drawn), weighed)
         for row in self._rows:
             if row is not None:
@@ -182,6 +183,14 @@ class Decoding:
         if self._ahead:
             start(drawn)
         return chunks
+
+    def _agreed(
+        self, group: Group, drawn: mx.array, weighed: list[Weighed], logits: mx.array
+    ) -> tuple[mx.array, list[Weighed]]:
+        found = [array for each in weighed for array in (each.places, each.totals)]
+        drawn, *found = group.agree([drawn, *found], behind=logits)
+        both = zip(weighed, found[::2], found[1::2], strict=True)
+        return drawn, [replace(each, places=places, totals=totals) for each, places, totals in both]
 
     def _sort_out(self) -> Sampler:
         """Who is drawn for, and who is searched for."""

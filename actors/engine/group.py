@@ -7,14 +7,16 @@ and somebody outside has an eye on how long it takes (`actors/worker/watchdog.py
 import json
 import os
 import tempfile
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 
-from actors.engine.arrays import after, evaluate, integers
+from actors.engine.arrays import after, evaluate, integers, start
 from actors.engine.c_environment import set_for_c
+from actors.engine.inlet import Inlet, inlet_of
 from actors.engine.kernel_lock import kernel_lock
 from actors.engine.port import EngineLoadError
 from schemas.group import Seat
@@ -26,21 +28,59 @@ KIB = 1024
 class Group:
     """What ranks agree upon is what rank 0 has."""
 
-    def __init__(self, seat: Seat, ring: mx.distributed.Group) -> None:
+    def __init__(self, seat: Seat, ring: mx.distributed.Group, inlet: Inlet | None = None) -> None:
+        """`inlet`: where it may sleep until the next rank has sent something; None: it never sleeps."""
         self.seat = seat
         self.rank = seat.rank
         self.size = seat.size
         self.ring = ring
+        self._inlet = inlet
+        self._is_fed = seat.split == "pipeline" and seat.rank < seat.size - 1
 
-    def agree(self, arrays: Sequence[mx.array]) -> list[mx.array]:
-        """Those of rank 0, lazily; after each other, since all ranks must ask for them in the same order."""
-        agreed: list[mx.array] = []
+    def agree(self, arrays: Sequence[mx.array], behind: mx.array) -> list[mx.array]:
+        """Those of rank 0, lazily there; of the others only shapes and types matter. `behind`: all that this rank does for them.
+
+        They go from rank 0 to the last one, which may begin the next step with them, and from there down: each rank sends on and
+        waits for nobody's answer, so that they cross each link once.
+        """
+        self.await_input()
+        return self._tell(arrays) if self.rank == 0 else self._hear(arrays, behind)
+
+    def _tell(self, arrays: Sequence[mx.array]) -> list[mx.array]:
+        told: list[mx.array] = []
+        for array in arrays:  # after each other, as the others take them
+            mine = after(array, told[-1]) if told else array
+            told.append(mx.distributed.send(mine, self.size - 1, group=self.ring))
+        return told
+
+    def _hear(self, arrays: Sequence[mx.array], behind: mx.array) -> list[mx.array]:
+        """Nothing in MLX's graph would make the receipts wait for their turn: so each is begun by itself."""
+        start(behind)
+        if self._inlet is not None:
+            evaluate(behind)
+            self._inlet.wait()
+        heard: list[mx.array] = []
         for array in arrays:
-            mine = array if self.rank == 0 else after(mx.zeros_like(array), array)
-            if agreed:
-                mine = after(mine, agreed[-1])
-            agreed.append(mx.distributed.all_sum(mine, group=self.ring))
-        return agreed
+            word = mx.distributed.recv_like(array, (self.rank + 1) % self.size, group=self.ring)
+            if self.rank > 1:
+                word = mx.distributed.send(word, self.rank - 1, group=self.ring)
+            start(word)
+            heard.append(word)
+        return heard
+
+    def await_input(self) -> None:
+        """Asleep, where the next thing to be computed begins with what the next rank sends."""
+        if self._is_fed and self._inlet is not None:
+            self._inlet.wait()
+
+    def reader(self, model: Callable[..., Any]) -> Callable[..., Any]:
+        """`model` for prompts, which is computed while it is called, or at once."""
+
+        def read(ids: mx.array, cache: Any) -> Any:
+            self.await_input()
+            return model(ids, cache)
+
+        return read
 
     def least(self, numbers: Sequence[int]) -> list[int]:
         """The smallest that any rank has, one by one."""
@@ -89,7 +129,8 @@ def form(seat: Seat) -> Group:
             ring = mx.distributed.init(strict=True, backend=seat.backend)
         except RuntimeError as error:
             raise EngineLoadError(f"the ranks could not be joined: {error}", retryable=True) from error
-    group = Group(seat, ring)
+    on_cpu = mx.default_device() == mx.Device(mx.cpu)
+    group = Group(seat, ring, inlet_of(seat) if on_cpu else None)
     evaluate(mx.distributed.all_sum(mx.zeros(1), group=ring))
     return group
 

@@ -141,10 +141,10 @@ class MlxEngine:
         on_cpu, group = loaded.on_cpu, self._group
         make_cache: partial[Cache] = partial(make_prompt_cache, loaded.model)
         slots, kept = self._limits.sequences(on_cpu), self._limits.prefix_bytes(on_cpu)
-        alike, agree, common = bool, list[mx.array], list[int]
+        alike, common, reader = bool, list[int], loaded.model
         if group is not None:
             slots, kept = group.common(slots, kept, len(make_cache()), on_cpu)
-            alike, agree, common = group.all_agree, group.agree, group.least
+            alike, common, reader = group.all_agree, group.least, group.reader(loaded.model)
         plain = all_plain(make_cache, alike)
         batch, many = fitting(loaded.model, make_cache, on_cpu, alike)
         self.compiled = isinstance(batch, RingBatch)
@@ -158,12 +158,12 @@ class MlxEngine:
         worth, running = common([taken.tokens(taken.weights), running])
         self.room = self._limits.room(running, self._context)
         self._decoding = Bands(
-            lambda: Decoding(batch.another(), loaded.vocabulary, not on_cpu, self._prefixes, agree),
+            lambda: Decoding(batch.another(), loaded.vocabulary, not on_cpu, self._prefixes, group),
             min(worth, running // PADDED_SHARE),
         )
         most = CPU_PREFILL_CHUNK if on_cpu else GPU_PREFILL_CHUNK
         self._prefill = Prefill(
-            loaded.model, make_cache, most, self._prefixes, plain, self._forgiven, stops=group is None
+            reader, make_cache, most, self._prefixes, plain, self._forgiven, stops=group is None
         )
 
     def _kernel_lock(self) -> AbstractContextManager[None]:

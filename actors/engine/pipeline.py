@@ -1,14 +1,15 @@
 """A model whose layers are shared out: each rank has some, takes what the rank before it made, and hands on its own.
 
-Where mlx-lm has a pipeline, it is used. For other models the first layer of a rank receives and its last one sends, and the
-model's own code runs between them, over fewer layers than it was made with. Rank 0 has the last layers; in the end all
-ranks have the result.
+The first layer of a rank receives and its last one sends, and the model's own code runs between them, over fewer layers than it
+was made with. Rank 0 has the last layers, and alone has the result: to bring that to the others would take a way over each
+link in every step, and what is drawn from it comes to them anyway (`Group.agree`).
 """
 
 from collections.abc import Callable
 from typing import Any, cast
 
 import mlx.core as mx
+from mlx_lm.models.cache import ArraysCache
 
 from actors.engine.arrays import after
 from actors.engine.group import Group
@@ -19,13 +20,16 @@ INDICES = {"fa_idx": False, "ga_idx": False, "swa_idx": True}
 
 def share_layers(model: Any, group: Group) -> None:
     """Leaves this rank's layers in `model`; lazily loaded weights of the others are never read."""
-    inner = model.model
-    if hasattr(inner, "pipeline"):
+    inner, vocabulary = model.model, model(mx.array([[0]])).shape[-1]
+    if hasattr(inner, "pipeline"):  # would bring the result to all ranks, if it knew that there are others
         inner.pipeline(group.ring, list(group.seat.layers))
-        return
-    cut(inner, sum(group.seat.layers[group.rank + 1 :]), group.seat.layers[group.rank])
-    wrap(inner.layers[0], lambda call: _receiving(call, group))
-    wrap(inner.layers[-1], lambda call: _sending(call, group))
+        inner.pipeline_rank, inner.pipeline_size = 0, 1
+    else:
+        cut(inner, sum(group.seat.layers[group.rank + 1 :]), group.seat.layers[group.rank])
+    wrap(model.layers[0], lambda call: _receiving(call, group))
+    wrap(model.layers[-1], lambda call: _sending(call, group))
+    if group.rank:
+        wrap(model, lambda _: _headless(vocabulary))
 
 
 def cut(inner: Any, first: int, mine: int) -> None:
@@ -69,13 +73,24 @@ def _sending(call: Call, group: Group) -> Call:
         if group.rank:
             hidden = mx.distributed.send(hidden, group.rank - 1, group=group.ring)
             ask_for(hidden, *rest, **named)
-        return mx.distributed.all_gather(hidden, group=group.ring)[: hidden.shape[0]]
+        return hidden
 
     return send
 
 
 def ask_for(hidden: mx.array, *rest: Any, **named: Any) -> None:
     """A prompt is read for its caches alone: they must ask for the sending. `rest`, `named`: what its layer was called with."""
-    cache = named.get("cache", rest[-1] if rest else None)
-    if cache is not None:
+    cache: Any = named.get("cache", rest[-1] if rest else None)
+    if type(cache) is ArraysCache:  # of recurrent layers
+        cache[0] = after(cache[0], hidden)
+    elif cache is not None:
         cache.keys = after(cache.keys, hidden)
+
+
+def _headless(vocabulary: int) -> Call:
+    """Logits that nobody looks at, there when this rank's part is done."""
+
+    def run(model: Any, inputs: mx.array, cache: Any = None) -> mx.array:
+        return after(mx.broadcast_to(mx.array(0.0), (*inputs.shape, vocabulary)), model.model(inputs, cache))
+
+    return run
