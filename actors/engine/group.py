@@ -35,7 +35,8 @@ class Group:
         self.size = seat.size
         self.ring = ring
         self._inlet = inlet
-        self._is_fed = seat.split == "pipeline" and seat.rank < seat.size - 1
+        stage = {"pipeline": 1, "hybrid": 2}.get(seat.split, seat.size)
+        self._is_fed = seat.rank < seat.size - stage
 
     def agree(self, arrays: Sequence[mx.array], behind: mx.array) -> list[mx.array]:
         """Those of rank 0, lazily there; of the others only shapes and types matter. `behind`: all that this rank does for them.

@@ -3,7 +3,7 @@
 MLX's ring has no groups within it, and sends between neighbours alone. The two of a pair are neighbours: they add up between them
 what mlx-lm's layers would add up over a whole group. After that both have the same hidden state, so one link takes it over a border:
 from rank 2s + 2 to its neighbour 2s + 1, which hands it on to 2s. As in other pipelines the first ranks have the last
-layers, and in the end all ranks have the result.
+layers, and alone the result.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ import mlx.core as mx
 
 from actors.engine.arrays import after
 from actors.engine.group import Group
-from actors.engine.pipeline import Call, ask_for, cut, wrap
+from actors.engine.pipeline import Call, ask_for, cut, headless, wrap
 from actors.engine.port import EngineLoadError
 
 _mlx: Any = mx.distributed
@@ -62,11 +62,13 @@ def share_among_pairs(model: Any, group: Group) -> None:
     stages = group.seat.layers[::2]
     stage = group.rank // 2
     _mlx.all_sum = _sum
-    inner = model.model
+    inner, vocabulary = model.model, model(mx.array([[0]])).shape[-1]
     cut(inner, sum(stages[stage + 1 :]), stages[stage])
     model.shard(Pair(group))
     wrap(inner.layers[0], lambda call: _receiving(call, group))
     wrap(inner.layers[-1], lambda call: _sending(call, group))
+    if group.rank > 1:
+        wrap(model, lambda _: headless(vocabulary))
 
 
 def _require_pairs(group: Group) -> None:
@@ -102,6 +104,6 @@ def _sending(call: Call, group: Group) -> Call:
             if group.rank % 2 == 0:
                 hidden = send(hidden, group.rank - 1, group)
             ask_for(hidden, *rest, **named)  # of both: the last sum needs the two
-        return mx.distributed.all_gather(hidden, group=group.ring)[: hidden.shape[0]]
+        return hidden
 
     return sent

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import mlx.core as mx
-from mlx_lm.models.cache import ArraysCache
 
 from actors.engine.arrays import after
 from actors.engine.group import Group
@@ -29,7 +28,7 @@ def share_layers(model: Any, group: Group) -> None:
     wrap(model.layers[0], lambda call: _receiving(call, group))
     wrap(model.layers[-1], lambda call: _sending(call, group))
     if group.rank:
-        wrap(model, lambda _: _headless(vocabulary))
+        wrap(model, lambda _: headless(vocabulary))
 
 
 def cut(inner: Any, first: int, mine: int) -> None:
@@ -81,13 +80,13 @@ def _sending(call: Call, group: Group) -> Call:
 def ask_for(hidden: mx.array, *rest: Any, **named: Any) -> None:
     """A prompt is read for its caches alone: they must ask for the sending. `rest`, `named`: what its layer was called with."""
     cache: Any = named.get("cache", rest[-1] if rest else None)
-    if type(cache) is ArraysCache:  # of recurrent layers
-        cache[0] = after(cache[0], hidden)
-    elif cache is not None:
+    if hasattr(cache, "keys"):
         cache.keys = after(cache.keys, hidden)
+    elif cache is not None:  # a recurrent layer's
+        cache[0] = after(cache[0], hidden)
 
 
-def _headless(vocabulary: int) -> Call:
+def headless(vocabulary: int) -> Call:
     """Logits that nobody looks at, there when this rank's part is done."""
 
     def run(model: Any, inputs: mx.array, cache: Any = None) -> mx.array:
