@@ -6,7 +6,7 @@ from math import floor, inf
 
 from msgspec import Struct
 
-from actors.placement.costs import Step, first_head_s, hop_s, shared_s, work_of
+from actors.placement.costs import Step, hop_s, last_head_s, shared_s, work_of
 from actors.placement.shape import Shape
 from actors.placement.topology import Machine, Topology
 
@@ -37,7 +37,7 @@ def carriers(
             used=sum(bits[one.node] for one in group),
             seconds=list(accumulate(shared_s(shape, topology, group, step, work), initial=0.0)),
             capacity=room(shape, group),
-            head_s=first_head_s(shape, group, step),
+            head_s=last_head_s(shape, group, step),
             inner_s=sum(hop_s(shape, topology, one, other, step) for one, other in pairwise(group)),
         )
         for group in groups

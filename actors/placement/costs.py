@@ -90,12 +90,14 @@ def work_s(machine: Machine, read_bytes: float, flop: float) -> float:
 
 
 def hop_s(shape: Shape, topology: Topology, start: Machine, end: Machine, step: Step) -> float:
-    """From one stage to the next, and the result's way back: it passes every stage again. The token that is agreed upon
-    goes both ways too."""
-    return sum(
-        topology.crossing_s(start.node, end.node, size) + topology.crossing_s(end.node, start.node, size)
-        for size in (step.tokens * shape.hidden * NUMBER_BYTES, step.rows * NUMBER_BYTES)
-    )
+    """From one stage to the next: the hidden states."""
+    return topology.crossing_s(start.node, end.node, step.tokens * shape.hidden * NUMBER_BYTES)
+
+
+def back_s(topology: Topology, end: Machine, start: Machine, step: Step) -> float:
+    """From the last machine, which has drawn, to the first one, which begins the next step with that. The others hear of it
+    before what they compute next has come to them."""
+    return 0.0 if end is start else topology.crossing_s(end.node, start.node, step.rows * NUMBER_BYTES)
 
 
 def pipeline_s(shape: Shape, topology: Topology, stages: Sequence[Stage], step: Step) -> float:
@@ -105,11 +107,13 @@ def pipeline_s(shape: Shape, topology: Topology, stages: Sequence[Stage], step: 
         sum(shared_s(shape, topology, stage.machines, step, work)[stage.first : stage.end])
         for stage in stages
     )
-    hops = sum(hop_s(shape, topology, one, next_, step) for one, next_ in pairwise(in_ring(stages)))
-    return first_head_s(shape, stages[0].machines, step) + layers + hops
+    ring = in_ring(stages)
+    hops = sum(hop_s(shape, topology, one, next_, step) for one, next_ in pairwise(ring))
+    back = back_s(topology, ring[-1], ring[0], step)
+    return last_head_s(shape, stages[-1].machines, step) + layers + hops + back
 
 
-def first_head_s(shape: Shape, machines: Sequence[Machine], step: Step) -> float:
+def last_head_s(shape: Shape, machines: Sequence[Machine], step: Step) -> float:
     return max(head_s(shape, machine, step) for machine in machines)
 
 
@@ -131,13 +135,16 @@ def member_s(shape: Shape, machine: Machine, step: Step, work: Work, ranks: int)
 
 
 def sums_s(shape: Shape, topology: Topology, ranks: Sequence[Machine], step: Step) -> float:
-    """Two sums in each layer, and one of the tokens that are agreed upon. Seconds."""
+    """Two sums in each layer, and what was drawn goes from rank to rank. Seconds."""
     layers = all_sum_s(topology, ranks, step.tokens * shape.hidden * NUMBER_BYTES)
-    return 2 * shape.layers * layers + all_sum_s(topology, ranks, step.rows * NUMBER_BYTES)
+    told = (len(ranks) - 1) * _slowest_s(topology, ranks, step.rows * NUMBER_BYTES)
+    return 2 * shape.layers * layers + told
 
 
 def all_sum_s(topology: Topology, ranks: Sequence[Machine], size: float) -> float:
     """A ring passes each piece twice around; its slowest way holds up all. Seconds."""
-    piece = size / len(ranks)
-    ways = (topology.crossing_s(one.node, other.node, piece) for one, other in permutations(ranks, 2))
-    return 2 * (len(ranks) - 1) * max(ways)
+    return 2 * (len(ranks) - 1) * _slowest_s(topology, ranks, size / len(ranks))
+
+
+def _slowest_s(topology: Topology, ranks: Sequence[Machine], size: float) -> float:
+    return max(topology.crossing_s(one.node, other.node, size) for one, other in permutations(ranks, 2))

@@ -14,9 +14,9 @@ from math import inf
 from msgspec import Struct
 
 from actors.placement.carrier import Carrier
-from actors.placement.costs import Stage, Step, hop_s
+from actors.placement.costs import Stage, Step, back_s, hop_s
 from actors.placement.shape import Shape
-from actors.placement.topology import Topology
+from actors.placement.topology import Machine, Topology
 from schemas.ids import NodeId
 
 ALL = 6
@@ -36,8 +36,8 @@ class _Path(Struct, frozen=True):
     """`cost[layers]` is the least time for so many layers; `origin[layers]` is where the last carrier took over."""
 
     used: int
-    start: NodeId | None
-    """Where it begins, if it matters: the last machine is joined to it, and some links are cut."""
+    start: Machine
+    """Where it begins, and where what was drawn goes back to."""
     last: int
     cost: list[float]
     origin: list["tuple[_Path | None, int]"]
@@ -50,7 +50,6 @@ class Search:
         self._layers, self._carriers = shape.layers, carriers
         self._shape, self._topology, self._step = shape, topology, step
         self._sizes = list(accumulate((shape.layer_memory(each) for each in range(shape.layers)), initial=0))
-        self._cuts = not all(link.reachable for link in topology.links.values())
         self._hops: dict[tuple[int, int], float] = {}
         self._rates = [carrier.seconds[-1] / max(1, self._sizes[-1]) for carrier in carriers]
         """Seconds for a byte of layers."""
@@ -93,20 +92,20 @@ class Search:
         for index in indices:
             carrier = self._carriers[index]
             before = [inf] * (self._layers + 1)
-            before[0] = carrier.head_s + carrier.inner_s
-            start = carrier.machines[0].node if self._cuts else None
+            before[0] = carrier.inner_s
+            start = carrier.machines[0]
             paths += self._taken_over(0, start, index, before, [None] * (self._layers + 1))
         return paths
 
     def _lengthen(self, paths: Sequence[_Path], index: int) -> list[_Path]:
         """Every path that has not been there goes on to carrier `index`; paths through the same machines become one."""
-        groups: dict[tuple[int, NodeId | None], list[_Path]] = {}
+        groups: dict[tuple[int, NodeId], list[_Path]] = {}
         for path in paths:
             if not path.used & self._carriers[index].used:
-                groups.setdefault((path.used, path.start), []).append(path)
+                groups.setdefault((path.used, path.start.node), []).append(path)
         longer: list[_Path] = []
-        for (used, start), group in groups.items():
-            longer += self._taken_over(used, start, index, *self._soonest(group, index))
+        for (used, _), group in groups.items():
+            longer += self._taken_over(used, group[0].start, index, *self._soonest(group, index))
         return longer
 
     def _stages(self, path: _Path) -> tuple[Stage, ...]:
@@ -135,7 +134,7 @@ class Search:
     def _taken_over(
         self,
         used: int,
-        start: NodeId | None,
+        start: Machine,
         index: int,
         before: list[float],
         origin: "Sequence[_Path | None]",
@@ -165,10 +164,10 @@ class Search:
         return [_Path(used | carrier.used, start, index, cost, came)] if min(cost) < inf else []
 
     def _seconds(self, path: _Path) -> float:
-        """For all layers; infinite where its last machine could not be joined to its first one, as the ranks of a group
-        are."""
-        last = self._carriers[path.last].machines[-1].node
-        return inf if path.start and self._topology.is_cut(path.start, last) else path.cost[-1]
+        """For all layers, the head and the way back; infinite where its last machine could not be joined to its first one,
+        as the ranks of a group are."""
+        last = self._carriers[path.last]
+        return path.cost[-1] + last.head_s + back_s(self._topology, last.machines[-1], path.start, self._step)
 
     def _fewest(self) -> int:
         """Machines that there must be at least for room."""

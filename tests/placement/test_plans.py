@@ -72,15 +72,17 @@ def test_what_fits_stays_whole_where_the_caller_prefers_it() -> None:
 
 def test_what_fits_nowhere_is_split_and_the_fast_one_gets_what_it_can_hold() -> None:
     plan = chosen(question(machine("a", 25), machine("b", 35, speed=20), splits=ALL - {"tensor"}))
-    assert [(part.node, part.layers) for part in plan.parts] == [(B, (0, 3)), (A, (3, 4))]
-    assert [part.memory_bytes for part in plan.parts] == [35, 15]
-    assert plan.tokens_s == pytest.approx(1 / (5 / 20 + 30 / 20 + 10 / 10 + 4 * 0.5), rel=1e-4)
+    assert [(part.node, part.layers) for part in plan.parts] == [(A, (0, 1)), (B, (1, 4))], (
+        "the head is where the last layers are"
+    )
+    assert [part.memory_bytes for part in plan.parts] == [15, 35]
+    assert plan.tokens_s == pytest.approx(1 / (10 / 10 + 30 / 20 + 5 / 20 + 2 * 0.5), rel=1e-4)
 
 
 def test_tensor_ranks_have_a_part_of_each_layer() -> None:
     plan = chosen(question(machine("a", 25), machine("b", 25), strategy="tensor"))
     assert (plan.split, [part.memory_bytes for part in plan.parts]) == ("tensor", [25, 25])
-    assert plan.tokens_s == pytest.approx(1 / (40 / 2 / 10 + 5 / 10 + 2 * (2 * 4 + 1) * 0.5), rel=1e-4)
+    assert plan.tokens_s == pytest.approx(1 / (40 / 2 / 10 + 5 / 10 + (2 * 2 * 4 + 1) * 0.5), rel=1e-4)
 
 
 def test_what_is_on_disk_need_not_be_fetched() -> None:
@@ -171,7 +173,7 @@ def test_a_hybrid_has_half_of_each_layer_on_each_of_a_pair() -> None:
     assert plan.split == "hybrid"
     assert [part.layers for part in plan.parts] == [(0, 2), (0, 2), (2, 4), (2, 4)]
     assert {(part.memory_bytes, part.fetch_bytes) for part in plan.parts} == {(15, 25)}
-    halves, sums, hops = 4 * 5 / 10, 4 * 2 * 2 * 0.5, 3 * 4 * 0.5
+    halves, sums, hops = 4 * 5 / 10, 4 * 2 * 2 * 0.5, (3 + 1) * 0.5
     step = 5 / 10 + halves + sums + hops
     assert plan.tokens_s == pytest.approx(1 / step, rel=1e-4)
     piece = 2 * 5 / 10 + 2 * 2 * 2 * 0.5
