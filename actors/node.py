@@ -162,7 +162,8 @@ class Node:
     def _worker(self) -> Worker:
         bus, logs, settings = self._bus, self._folder.logs, self._settings
         return Worker(
-            bus, bus.connection.url, logs, self._patience(), settings.log_level, settings.otlp_endpoint
+            *(bus, bus.connection.url, logs, self._patience(), settings.log_level, settings.otlp_endpoint),
+            spare=not settings.no_spare,
         )
 
     def _lead(self, lease: Lease) -> Awaitable[None]:

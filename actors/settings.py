@@ -76,15 +76,17 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     no_api: bool = False
     no_worker: bool = False
     no_master: bool = False
+    no_spare: bool = False
+    """Keep no process ready for the next runner: a model's next life takes a second longer, and 75 MB less are in use."""
     api_only: bool = False
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "console"
     lease_ttl_s: Annotated[float, Meta(ge=1, le=300)] = 3.0
     """A leader or node that is silent this long has lost its lease."""
-    max_body_bytes: Annotated[int, Meta(ge=1024)] = 8 * 1024 * 1024
-    """Largest HTTP request that the API reads."""
     forget_nodes_after: Annotated[str, Meta(pattern=duration.PATTERN)] = "7d"
     """While this node leads, one that was lost or has left so long ago is forgotten; at least a minute, or `never`."""
+    max_body_bytes: Annotated[int, Meta(ge=1024)] = 8 * 1024 * 1024
+    """Largest HTTP request that the API reads."""
     max_requests: Annotated[int, Meta(ge=1)] = 4096
     """Requests that one API owns at once; more are answered 429."""
     wait_deadline_s: Seconds = 600.0
@@ -235,10 +237,10 @@ def _expected(name: str, problem: str) -> str:
     """What would have been right, in words."""
     if name == "cluster":
         return "a cluster's name is 1 to 32 letters, digits, '-' and '_'"
-    if get_origin(FIELDS[name]) is Literal:
-        return f"it is one of {', '.join(get_args(FIELDS[name]))}"
     if name == "forget_nodes_after":
         return duration.EXAMPLES
+    if get_origin(FIELDS[name]) is Literal:
+        return f"it is one of {', '.join(get_args(FIELDS[name]))}"
     return "e" + problem[1:].replace("`", "") if problem.startswith("Expected") else problem
 
 
@@ -290,10 +292,10 @@ def _problems(settings: Settings) -> Iterator[str]:
     yield from _problems_of_tls(settings)
     if settings.otlp_endpoint and not re.fullmatch(r"https?://[^\s/]+\S*", settings.otlp_endpoint):
         yield f"{settings.otlp_endpoint!r} is no address of a collector; one looks like http://host:4318"
-    if settings.api_only and settings.no_api:
-        yield "api_only and no_api together leave nothing to run; give one of them"
     if duration.seconds(settings.forget_nodes_after) < SOONEST_FORGOTTEN_S:
         yield f"forget_nodes_after is {settings.forget_nodes_after}, too soon for a node that only starts again: 1min at least"
+    if settings.api_only and settings.no_api:
+        yield "api_only and no_api together leave nothing to run; give one of them"
     if not settings.roles:
         yield "no_api, no_worker and no_master together leave nothing to run; leave one of them out"
 

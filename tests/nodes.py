@@ -14,6 +14,7 @@ import msgspec
 import psutil
 
 from actors.machine.node_info import NodeInfo
+from actors.runner.job import SPARE
 from bus.bus import Bus
 from schemas.ids import NodeId
 
@@ -83,9 +84,12 @@ class NodeProcess:
         found: list[int] = []
         for child in psutil.Process(self.process.pid).children():
             with suppress(psutil.Error):  # it ends at this moment
-                if "actors.runner" in child.cmdline():
+                if "actors.runner" in child.cmdline() and not is_spare(child):
                     found.append(child.pid)
         return found
+
+    def spare_pids(self) -> list[int]:
+        return [child.pid for child in psutil.Process(self.process.pid).children() if is_spare(child)]
 
     def send(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
@@ -111,6 +115,11 @@ class NodeProcess:
     def kill_bus(self) -> None:
         with suppress(OSError, ProcessLookupError):
             os.kill(self.bus_pid(), signal.SIGKILL)
+
+
+def is_spare(process: psutil.Process) -> bool:
+    """It was started ahead of its job, and has none yet (as Linux tells them apart)."""
+    return SPARE in process.cmdline() and process.name() != "troupe-runner"
 
 
 StartNode = Callable[..., Awaitable[NodeProcess]]

@@ -1,5 +1,6 @@
 """Makes the engine that a model asks for; MLX is imported here, after a fast BLAS and without transformers."""
 
+import importlib
 import sys
 from pathlib import Path
 
@@ -57,16 +58,23 @@ def make_rank(wanted: Wanted) -> RankEngine:
     return _make_mlx(wanted)
 
 
-def _make_mlx(wanted: Wanted) -> RankEngine:
+def import_mlx() -> None:
+    """All that an engine imports, which computes nothing; raises EngineLoadError."""
     try:
         if "mlx.core" not in sys.modules:
             load_fast_blas()
         import_mlx_lm("mlx_lm.utils")
-        from actors.engine.draft_loader import DraftWish
-        from actors.engine.limits import Limits
-        from actors.engine.mlx_engine import MlxEngine
+        importlib.import_module("actors.engine.mlx_engine")
     except ImportError as error:
         raise EngineLoadError(f"MLX cannot be imported on this machine: {error}", retryable=False) from error
+
+
+def _make_mlx(wanted: Wanted) -> RankEngine:
+    import_mlx()
+    from actors.engine.draft_loader import DraftWish
+    from actors.engine.limits import Limits
+    from actors.engine.mlx_engine import MlxEngine
+
     limits = Limits(wanted.context, wanted.slots, wanted.cache_bytes, wanted.batch_bytes)
     draft = DraftWish(wanted.draft, wanted.draft_tokens) if wanted.draft else None
     return MlxEngine(wanted.folder, wanted.origin, limits, wanted.seat, draft)

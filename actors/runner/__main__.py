@@ -1,4 +1,4 @@
-"""`python -m actors.runner`: reads its job from stdin, lives until its worker or the cluster ends it."""
+"""`python -m actors.runner [--spare]`: reads its job from stdin, lives until its worker or the cluster ends it."""
 
 import asyncio
 import os
@@ -10,11 +10,13 @@ from typing import BinaryIO, cast
 import msgspec
 import uvloop
 
+from actors.engine.factory import import_mlx
 from actors.engine.port import EngineLoadError
 from actors.journal import keep_journal
 from actors.runner.follower import Follower
 from actors.runner.group_life import GroupBroken
-from actors.runner.job import LastWords, RunnerJob
+from actors.runner.job import SPARE, LastWords, RunnerJob, Waiting, Words
+from actors.runner.process_name import take_name
 from actors.runner.runner import Runner, connect
 from actors.runner.voice import Voice
 from bus.errors import BusError
@@ -30,6 +32,8 @@ def main() -> None:
     """Ends the process without finalisation: the engine's thread may be deep in a step."""
     words = keep_stdout()
     try:
+        if SPARE in sys.argv:
+            make_ready(words)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             leave(words, runner.run(live(words)))
     except BaseException as error:
@@ -37,10 +41,19 @@ def main() -> None:
         raise
 
 
+def make_ready(words: BinaryIO) -> None:
+    """Before the job is known; where MLX cannot be imported, a job that asks for it says so."""
+    take_name("troupe-spare")
+    with suppress(EngineLoadError):
+        import_mlx()
+    say(words, Waiting())
+
+
 async def live(words: BinaryIO) -> int:
     """The exit code; what is foreseen ends in last words, the rest is raised."""
     voice = Voice()
     job = voice.job()
+    take_name("troupe-runner")
     keep_journal(job.log_level, "json")
     listen(voice)
     life = asyncio.ensure_future(run(job, voice))
@@ -102,9 +115,9 @@ def keep_stdout() -> BinaryIO:
     return words
 
 
-def say(words: BinaryIO, last: LastWords) -> None:
+def say(words: BinaryIO, said: Words) -> None:
     with suppress(OSError):
-        words.write(msgspec.json.encode(last) + b"\n")
+        words.write(msgspec.json.encode(said) + b"\n")
 
 
 def leave(words: BinaryIO, code: int) -> None:

@@ -6,8 +6,10 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
+from actors.engine.factory import import_mlx
 from actors.engine.port import EngineLoadError
 from actors.machine.addresses import LOOPBACK
+from actors.runner.head_start import head_start
 from actors.runner.job import RunnerJob
 from actors.runner.line import line_to, waiting_for_line
 from actors.runner.reach import free_port, own_host, own_machine
@@ -26,12 +28,15 @@ async def gathered(bus: Bus, job: RunnerJob) -> AsyncGenerator[Seat]:
 
     Raises EngineLoadError when some do not come, GroupBroken when that link is cut, then or later.
     """
+    await asyncio.to_thread(import_mlx)  # before it says that it is here: then all join within milliseconds
     host = own_host(job.nats_url)
     async with waiting_for_line(host) as line:
         me = Present(rank=job.rank, host=host, port=free_port(host), machine=own_machine(), line=line)
         there = await gather(bus, job, me)
         after = there[(job.rank + 1) % len(there)]
         async with line_to(bus, after, job.ranks[after.rank].node):
+            if job.spec.backend == "ring" and job.rank == len(there) - 1:
+                await head_start(there[0], me)
             yield _seat(job, there)
 
 

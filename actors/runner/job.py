@@ -5,6 +5,9 @@ with its `Standing` whenever that changes. It keeps stdin open: when that closes
 leaves too. On stdout the runner says at most one
 line of JSON, its `LastWords`, and exits with 1; stderr is its log. SIGTERM makes it leave with 0; it finishes
 nothing, as the owners of its requests send them elsewhere.
+
+`python -m actors.runner --spare` is a runner ahead of its job: it imports all that any job needs, says that it is `Waiting`, and
+sleeps until it is told one.
 """
 
 from typing import Literal
@@ -16,6 +19,7 @@ from schemas.instance import Fate, Shard, Split
 from schemas.model import ModelSpec
 
 LogLevel = Literal["debug", "info", "warning", "error"]
+SPARE = "--spare"
 
 
 class Standing(Struct, frozen=True, kw_only=True):
@@ -62,9 +66,17 @@ class RunnerJob(Struct, frozen=True, kw_only=True):
         return sorted(self.shards, key=lambda shard: shard.rank)
 
 
-class LastWords(Struct, frozen=True, kw_only=True):
+class Waiting(Struct, frozen=True, tag=True):
+    """A spare has imported all that a job could need."""
+
+
+class LastWords(Struct, frozen=True, kw_only=True, tag=True):
     """Why a runner ends by itself, as a sentence for people."""
 
     failed: str
     retryable: bool
     fate: Fate = "fell"
+
+
+Words = Waiting | LastWords
+"""What a runner says on stdout."""

@@ -1,6 +1,6 @@
 """One life of one shard on this node: its files, its process, the watch over it, the report of its end."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import msgspec
@@ -36,6 +36,7 @@ class Carrying:
         instance: Instance,
         shard: Shard,
         job: Callable[[Instance, Shard, str], RunnerJob],
+        start: Callable[[], Awaitable[RunnerProcess]],
         logs: Path,
         patience: Patience,
     ) -> None:
@@ -43,6 +44,7 @@ class Carrying:
         self._instance = instance
         self._shard = shard
         self._job = job
+        self._start = start
         self._logs = logs
         self._patience = patience.of_group() if len(instance.shards) > 1 else patience
         self._log = log.bind(node=shard.node, instance=instance.id, attempt=instance.attempt)
@@ -54,6 +56,11 @@ class Carrying:
         if standing != self._standing and self._process is not None:
             self._process.tell(standing)
         self._standing = standing
+
+    @property
+    def has_process(self) -> bool:
+        """It was started; it may have ended."""
+        return self._process is not None
 
     async def run(self) -> None:
         if self._was_ended:
@@ -103,13 +110,13 @@ class Carrying:
     async def _live(self, path: str, draft_path: str) -> Ending:
         job = self._job(self._instance, self._shard, path)
         job = msgspec.structs.replace(job, draft_path=draft_path, standing=self._standing)
-        process = await RunnerProcess.start(job, self._logs / f"{self._name}.log")
-        self._process = process
-        if self._standing != job.standing:
-            process.tell(self._standing)
-        self._log.info("runner.started", pid=process.pid)
-        watch = RunnerWatch(self._bus, self._instance, self._shard, self._patience, process)
+        process = self._process = await self._start()
         try:
+            await process.begin(job, self._logs / f"{self._name}.log")
+            if self._standing != job.standing:
+                process.tell(self._standing)
+            self._log.info("runner.started", pid=process.pid)
+            watch = RunnerWatch(self._bus, self._instance, self._shard, self._patience, process)
             async with watch.watching():
                 ending = await process.ended()
         finally:

@@ -11,10 +11,11 @@ from contextlib import suppress
 from pathlib import Path
 
 import msgspec
+import psutil
 import structlog
 from msgspec import Struct
 
-from actors.runner.job import LastWords, RunnerJob, Standing
+from actors.runner.job import LastWords, RunnerJob, Standing, Words
 from actors.settings import without_settings
 from actors.worker.runner_log import RunnerLog
 from schemas.instance import Fate
@@ -23,6 +24,8 @@ log = structlog.get_logger()
 
 TAIL_LINES = 30
 LONGEST_LINE = 2000
+DEAF = (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP, psutil.STATUS_ZOMBIE)
+_words = msgspec.json.Decoder[Words](Words).decode
 
 
 class Ending(Struct, frozen=True):
@@ -35,34 +38,45 @@ class Ending(Struct, frozen=True):
 
 
 class RunnerProcess:
-    """One `python -m actors.runner`; its stderr goes to a log file, and its last lines are kept."""
+    """One `python -m actors.runner`; its stderr goes to a log file once it has a job, and its last lines are kept."""
 
-    def __init__(self, process: Process, log_file: Path) -> None:
+    def __init__(self, process: Process) -> None:
         self._process = process
-        self._log_file = log_file
+        self._kept: RunnerLog | None = None
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self._waits = False
         self._last_words: LastWords | None = None
         self._listeners = asyncio.gather(self._read_errors(), self._read_words())
 
     @classmethod
-    async def start(cls, job: RunnerJob, log_file: Path) -> "RunnerProcess":
-        """The job goes in by stdin, so that no credentials stand in the list of processes."""
+    async def start(cls, *arguments: str) -> "RunnerProcess":
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
             "actors.runner",
+            *arguments,
             stdin=PIPE,
             stdout=PIPE,
             stderr=PIPE,
             start_new_session=True,
             env=without_settings(),
         )
-        runner = cls(process, log_file)
-        assert process.stdin is not None
-        process.stdin.write(msgspec.json.encode(job) + b"\n")
+        return cls(process)
+
+    async def begin(self, job: RunnerJob, log_file: Path) -> None:
+        """The job goes in by stdin, so that no credentials stand in the list of processes."""
+        self._kept = RunnerLog(log_file)
+        assert self._process.stdin is not None
+        self._process.stdin.write(msgspec.json.encode(job) + b"\n")
         with suppress(ConnectionError):  # it died at once: `ended` tells why
-            await process.stdin.drain()
-        return runner
+            await self._process.stdin.drain()
+
+    @property
+    def is_waiting(self) -> bool:
+        """A spare that would take up a job at once; one that is stopped would not."""
+        with suppress(psutil.Error):
+            return self._waits and psutil.Process(self.pid).status() not in DEAF
+        return False
 
     def tell(self, standing: Standing) -> None:
         """What it may take from here on; one that has ended need not know."""
@@ -77,7 +91,7 @@ class RunnerProcess:
     async def ended(self) -> Ending:
         """Wait until it is gone."""
         status = await self._process.wait()
-        await self._listeners
+        await asyncio.shield(self._listeners)
         diagnostics = "\n".join(self._tail)
         if self._last_words is not None:
             words = self._last_words
@@ -95,7 +109,7 @@ class RunnerProcess:
             except TimeoutError:
                 self.kill()
         await self._process.wait()
-        await self._listeners
+        await asyncio.shield(self._listeners)
 
     def kill(self) -> None:
         """End it now, also when it is stopped or stuck in a kernel of the accelerator."""
@@ -104,16 +118,21 @@ class RunnerProcess:
 
     async def _read_errors(self) -> None:
         assert self._process.stderr is not None
-        kept = RunnerLog(self._log_file)
         async for line in _lines(self._process.stderr):
-            kept.add(line)
+            if self._kept is not None:
+                self._kept.add(line)
             self._tail.append(line.decode(errors="replace")[:LONGEST_LINE])
 
     async def _read_words(self) -> None:
         assert self._process.stdout is not None
         async for line in _lines(self._process.stdout):
             with suppress(msgspec.MsgspecError):
-                self._last_words = msgspec.json.decode(line, type=LastWords)
+                words = _words(line)
+                if isinstance(words, LastWords):
+                    self._last_words = words
+                else:
+                    self._waits = True
+                    log.debug("spare.waits", pid=self.pid)
 
 
 async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[bytes]:

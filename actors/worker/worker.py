@@ -7,6 +7,7 @@ from pathlib import Path
 from actors.actor import Actor, forever
 from actors.runner.job import LogLevel, RunnerJob
 from actors.worker.carrying import Carrying, shards_on, standing_of
+from actors.worker.spare import Spare
 from actors.worker.watchdog import Patience
 from bus.bus import Bus
 from schemas.instance import Instance, Shard
@@ -25,6 +26,8 @@ class Worker(Actor):
         patience: Patience,
         log_level: LogLevel = "info",
         otlp_endpoint: str = "",
+        *,
+        spare: bool = True,
     ) -> None:
         super().__init__(bus)
         self._nats_url = nats_url
@@ -32,6 +35,7 @@ class Worker(Actor):
         self._patience = patience
         self._log_level: LogLevel = log_level
         self._otlp_endpoint = otlp_endpoint
+        self._spare = Spare(bus.node, wanted=spare)
         self._carried: dict[Key, tuple[Carrying, asyncio.Task[None]]] = {}
 
     @forever
@@ -45,9 +49,19 @@ class Worker(Actor):
                     self._carry(key, *wanted[key], tasks)
                 for key, (instance, _) in wanted.items():
                     self._carried[key][0].stand(standing_of(instance, state))
+                self._spare.note(starting=any(map(self._is_starting, wanted.keys(), wanted.values())))
+
+    @forever
+    async def keep_spare(self) -> None:
+        await self._spare.run()
+
+    def _is_starting(self, key: Key, wanted: tuple[Instance, Shard]) -> bool:
+        return self._carried[key][0].has_process and wanted[0].status != "ready"
 
     def _carry(self, key: Key, instance: Instance, shard: Shard, tasks: asyncio.TaskGroup) -> None:
-        carrying = Carrying(self.bus, instance, shard, self._job, self._logs, self._patience)
+        carrying = Carrying(
+            self.bus, instance, shard, self._job, self._spare.take, self._logs, self._patience
+        )
         task = tasks.create_task(carrying.run(), name=f"carry {instance.id}.{instance.attempt}")
         self._carried[key] = carrying, task
 

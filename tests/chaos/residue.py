@@ -9,6 +9,7 @@ from msgspec import Struct
 from bus.bus import Bus
 from bus.streams import StreamLimits, configurations
 from tests.chaos.cluster import Cluster, processes_with
+from tests.nodes import is_spare
 
 CONNECTIONS = "$SYS.REQ.ACCOUNT.PING.CONNZ"
 
@@ -65,11 +66,11 @@ async def consumers(bus: Bus) -> dict[str, int]:
 
 
 def _all_runners(cluster: Cluster) -> list[psutil.Process]:
-    """Orphans too: whatever runs `actors.runner` from the folder of one of this cluster's nodes."""
+    """Orphans too: whatever runs `actors.runner` from the folder of one of this cluster's nodes, and has a job."""
     folders = {str(seat.folder) for seat in cluster.seats}
     mine: list[psutil.Process] = []
     for process in processes_with("actors.runner"):
         with suppress(psutil.Error):
-            if process.cwd() in folders:
+            if process.cwd() in folders and not is_spare(process):
                 mine.append(process)
     return mine

@@ -18,6 +18,7 @@ from schemas.ids import ModelId
 from schemas.instance import Instance
 from schemas.model import ModelSpec, SimulatedSpeed
 from tests.nodes import NodeProcess, StartNode, watching
+from tests.until import until
 
 TOKENS = 200
 SIM = ModelId("sim")
@@ -93,6 +94,30 @@ async def test_a_runner_that_ends_breaks_no_stream(start_node: StartNode, number
         (after,) = node.runner_pids()
         assert after != before
     assert "actor.failed" not in node.journal
+
+
+async def test_the_next_life_is_that_of_the_spare_and_a_killed_node_leaves_none(
+    start_node: StartNode,
+) -> None:
+    node = await start_node("a", "--model", "none")
+    async with watching(node) as bus, client_of(node) as client:
+        instance = await load(bus)
+        (runner,), spare = node.runner_pids(), await waiting_spare(node)
+        stream, words = await begun(client)
+        os.kill(runner, signal.SIGKILL)
+        await ready_again(bus, instance.attempt + 1)
+        assert node.runner_pids() == [spare]
+        assert words + await rest(stream) == await whole(client, TOKENS)
+        left = [*node.runner_pids(), await waiting_spare(node)]
+        await node.kill()
+    await until(lambda: not any(is_running(pid) for pid in left))
+
+
+async def waiting_spare(node: NodeProcess) -> int:
+    """Until one has all that it needs, and was not taken."""
+    await until(lambda: node.journal.count("spare.waits") > node.journal.count("spare.taken"))
+    (pid,) = node.spare_pids()
+    return pid
 
 
 @pytest.mark.slow
