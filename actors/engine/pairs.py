@@ -3,7 +3,7 @@
 MLX's ring has no groups within it, and sends between neighbours alone. The two of a pair are neighbours: they add up between them
 what mlx-lm's layers would add up over a whole group. After that both have the same hidden state, so one link takes it over a border:
 from rank 2s + 2 to its neighbour 2s + 1, which hands it on to 2s. As in other pipelines the first ranks have the last
-layers, and alone the result.
+layers, and rank 0 alone the result.
 """
 
 from typing import Any
@@ -67,7 +67,7 @@ def share_among_pairs(model: Any, group: Group) -> None:
     model.shard(Pair(group))
     wrap(inner.layers[0], lambda call: _receiving(call, group))
     wrap(inner.layers[-1], lambda call: _sending(call, group))
-    if group.rank > 1:
+    if group.rank:
         wrap(model, lambda _: headless(vocabulary))
 
 

@@ -20,6 +20,7 @@ import pytest
 from bus.server import Server
 from schemas.group import Seat
 from schemas.instance import Split
+from schemas.split import sharers
 from tests.bench.rank import Job
 from tests.bench.rank import Spoken as Answer
 from tests.bench.table import Table, percentile
@@ -39,6 +40,7 @@ FORMS: dict[str, tuple[Split, int]] = {
     "tensor x2": ("tensor", 2),
     "pipeline x4": ("pipeline", 4),
     "tensor x4": ("tensor", 4),
+    "hybrid 2x2": ("hybrid", 4),
 }
 PROMPT, STEPS, ANSWERS = 64, 64, 3
 
@@ -110,7 +112,7 @@ def test_time_spent_in_communication(table: Table, tmp_path: Path, size: str) ->
         step = step_s(run_ranks(seats(split, ranks, layers), job))
         silent = msgspec.structs.replace(job, silent=True)
         computed = step_s(run_ranks(seats(split, ranks, layers)[:1], silent))
-        needed = computed * (ranks if split == "pipeline" else 1)  # stages are equal, and take turns
+        needed = computed * stages(split, ranks)  # stages are equal, and take turns
         note = (
             f"{step * 1e3:.2f} ms a step, {needed * 1e3:.2f} ms of them computing, "
             f"{max(0.0, 1 - needed / step):.0%} communication and waiting for cores"
@@ -122,8 +124,12 @@ def seats(split: Split, ranks: int, layers: int) -> list[Seat | None]:
     if split == "whole":
         return [None]
     addresses = tuple(f"127.0.0.1:{port}" for port in free_ports(ranks))
-    cut = (layers // ranks,) * ranks if split == "pipeline" else ()
+    cut = () if split == "tensor" else (layers // stages(split, ranks),) * ranks
     return [Seat(rank=rank, split=split, addresses=addresses, layers=cut) for rank in range(ranks)]
+
+
+def stages(split: Split, ranks: int) -> int:
+    return ranks // sharers(split, ranks)
 
 
 def run_ranks(those: Sequence[Seat | None], job: Job) -> list[Answer]:

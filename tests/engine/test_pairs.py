@@ -1,15 +1,18 @@
 """Pipelines of pairs that share the heads of their layers answer as one process does, to the probabilities of their tokens."""
 
 import multiprocessing
+import re
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from actors.engine.port import Engine
+from actors.engine.port import Engine, EngineLoadError
 from schemas.chunks import Chunk, Tokens
 from schemas.group import Seat
+from schemas.model import Backend
 from schemas.split import splittable
 from tests.engine.architectures import make_random
 from tests.engine.ranks import Answers, Job
@@ -100,6 +103,26 @@ def add_up(rank: int, addresses: tuple[str, ...], back: Connection) -> None:
     for turn in range(3):
         part = pair.sum(part) * (0.3 + turn)
     back.send_bytes(in_place(part[::1000]).tobytes())
+
+
+@pytest.mark.parametrize(
+    ("layers", "backend", "reason"),
+    [
+        ((1, 1), "ring", "two pairs or more, not (1, 1)"),
+        ((1, 2, 1, 2), "ring", "pairs of ranks with the same layers"),
+        ((1, 1, 1, 1, 2), "ring", "pairs of ranks with the same layers"),
+        ((1, 1, 1, 1), "jaccl", "hybrid splits need the backend `ring`"),
+    ],
+)
+def test_what_are_no_pairs_is_refused(layers: tuple[int, ...], backend: Backend, reason: str) -> None:
+    from actors.engine.group import Group
+    from actors.engine.pairs import share_among_pairs
+
+    nothing: Any = None
+    addresses = ("127.0.0.1:1",) * len(layers)
+    seat = Seat(rank=0, split="hybrid", addresses=addresses, layers=layers, backend=backend)
+    with pytest.raises(EngineLoadError, match=re.escape(reason)):
+        share_among_pairs(nothing, Group(seat, nothing))
 
 
 def test_what_is_tried_here_may_be_hybrid() -> None:
