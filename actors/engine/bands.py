@@ -57,7 +57,8 @@ class Bands:
         self._worth = max(worth, LEAST)
         self._numbers = count()
         self._now_s = 0.0
-        """The least time that a band has had, when one was last chosen."""
+        """What the band that was last chosen has had, its step included: were newcomers to begin with less, a stream of them
+        would always be first."""
         self._bands = [self._new()]
         self._stepped = self._bands[0]
         self._out: list[Chunk] = []
@@ -88,12 +89,14 @@ class Bands:
         return own + sum(band.decoding.nbytes for band in self._bands)
 
     def choose(self) -> int:
-        """The band whose turn it is. What its step will take is noted as taken, as more are chosen before it is done."""
-        band = min((band for band in self._bands if band.busy), key=lambda band: band.used_s, default=None)
-        if band is None:
+        """The band whose turn it is, of equals the newest. What its step will take is noted as taken, as more are chosen before
+        it is done; a first step as long as the shortest that is known."""
+        busy = [band for band in self._bands if band.busy]
+        if not busy:
             return 0
+        band = min(busy, key=lambda band: (band.used_s, -band.number))
+        band.used_s += band.decoding.step_s or self.step_s
         self._now_s = band.used_s
-        band.used_s += band.decoding.step_s
         return band.number
 
     def step(self, joining: list[Joining], more_to_come: bool, chosen: int) -> list[Chunk]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from actors.engine.decoding import Decoding
 from actors.engine.factory import Wanted, make_engine
 from actors.engine.port import Engine
 from actors.engine.turn import Turn
@@ -225,3 +226,17 @@ def test_a_draft_works_for_a_row_alone_only(engine: Engine, llama: Path) -> None
     drafted.cancel(RequestId("long"), 0)
     finish(drafted)
     assert drafted.gauges.drafted > before
+
+
+def test_a_long_row_does_not_starve_beside_short_ones_that_come_and_go(
+    engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has a band of its own, whose first step takes nobody knows how long, and which is soon gone."""
+    monkeypatch.setattr(engine._decoding, "_worth", 10)
+    monkeypatch.setattr(Decoding, "_note", lambda self, _: setattr(self, "step_s", 0.01))
+    begun(engine, a_task(prompt(200), "long", max_tokens=100))
+    chunks = list[Chunk]()
+    for at in range(60):
+        engine.add(a_task(prompt((4, 40, 90)[at % 3], at), f"s{at}", max_tokens=2))
+        chunks += engine.step(Turn(0.0, READ, band=engine._decoding.choose()))
+    assert len(tokens(chunks, "long")) >= 6
