@@ -21,11 +21,11 @@ TOKEN = "the-token-of-three-servers"
 TOKENS = 400
 
 
-async def three(start_node: StartNode, machines: list[Machine]) -> list[NodeProcess]:
+async def three(start_node: StartNode, machines: list[Machine], *more: str) -> list[NodeProcess]:
     peers = ",".join(machine.address for machine in machines)
     flags = ("--bus-peers", peers, "--join-token", TOKEN, "--nats-port", "4222", "--model", "none")
     starts = (
-        start_node(f"n{number}", *flags, "--api-host", machine.address, within=machine.within)
+        start_node(f"n{number}", *flags, *more, "--api-host", machine.address, within=machine.within)
         for number, machine in enumerate(machines, 1)
     )
     return list(await asyncio.gather(*starts))
