@@ -6,7 +6,7 @@ from math import floor, inf
 
 from msgspec import Struct
 
-from actors.placement.costs import Step, hop_s, last_head_s, shared_s, work_of
+from actors.placement.costs import Step, head_s, hop_s, shared_s, work_of
 from actors.placement.shape import Shape
 from actors.placement.topology import Machine, Topology
 
@@ -21,6 +21,7 @@ class Carrier(Struct, frozen=True):
     capacity: float
     """Bytes of layers that it has room for."""
     head_s: float
+    """Of its last machine, which has it to itself."""
     inner_s: float
     """For handing over among its machines."""
 
@@ -37,7 +38,7 @@ def carriers(
             used=sum(bits[one.node] for one in group),
             seconds=list(accumulate(shared_s(shape, topology, group, step, work), initial=0.0)),
             capacity=room(shape, group),
-            head_s=last_head_s(shape, group, step),
+            head_s=head_s(shape, group[-1], step),
             inner_s=sum(hop_s(shape, topology, one, other, step) for one, other in pairwise(group)),
         )
         for group in groups

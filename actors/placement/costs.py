@@ -110,11 +110,7 @@ def pipeline_s(shape: Shape, topology: Topology, stages: Sequence[Stage], step: 
     ring = in_ring(stages)
     hops = sum(hop_s(shape, topology, one, next_, step) for one, next_ in pairwise(ring))
     back = back_s(topology, ring[-1], ring[0], step)
-    return last_head_s(shape, stages[-1].machines, step) + layers + hops + back
-
-
-def last_head_s(shape: Shape, machines: Sequence[Machine], step: Step) -> float:
-    return max(head_s(shape, machine, step) for machine in machines)
+    return head_s(shape, ring[-1], step) + layers + hops + back
 
 
 def in_ring(stages: Sequence[Stage]) -> list[Machine]:
