@@ -110,10 +110,14 @@ class Prefill:
             budget -= max(1, portion.tokens)
             for reading in self._end(portion):
                 chunks += reading.sign_of_life()
-                if reading.left == 0:
-                    ready += self._leave(reading)
-                else:
+                if reading.left:
                     budget = 0  # a part of a long prompt is enough
+                    continue
+                try:
+                    ready += self._leave(reading)
+                except self._forgiven as error:
+                    self._prefixes.clear()  # memory may be what is short
+                    chunks += self._give_up(reading, error)
         self._patience.note(at_once_s)
         return ready, chunks
 
@@ -204,8 +208,13 @@ class Prefill:
             for reading in group:
                 reading.alone = True
             return []
-        self._readings.remove(portion.readings[0])
-        return [chunk for reading in group for chunk in reading.rows[0].answer.fail(*failure(error))]
+        if not group:  # nobody waits for it any more
+            return []
+        return self._give_up(group[0], error)
+
+    def _give_up(self, reading: Reading, error: BaseException) -> list[Chunk]:
+        self._readings.remove(reading)
+        return reading.rows[0].answer.fail(*failure(error))
 
     def _leave(self, reading: Reading) -> list[Joining]:
         if self._plain and reading.rows[0].whole:

@@ -7,7 +7,7 @@ import pytest
 from actors.engine.pace import FEWEST, LEAST, Pace
 from actors.engine.port import Engine
 from actors.engine.turn import Turn
-from schemas.chunks import Chunk, Prefilled, Tokens
+from schemas.chunks import Chunk, Failed, Prefilled, Tokens
 from schemas.ids import RequestId
 from tests.engine.running import a_task, finish, run, tokens
 
@@ -72,6 +72,23 @@ def test_a_long_prompt_does_not_starve(roomy_engine: Engine) -> None:
         chunks += roomy_engine.step()
     chunks += finish(roomy_engine)
     assert count < 2000 and len(firsts(chunks)) == 3 * count + 1
+
+
+def test_a_prompt_that_cannot_be_kept_ends_its_request_alone(
+    roomy_engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is read, and there is no memory for a copy of it."""
+
+    def keep(ids: list[int], cache: object) -> None:
+        if ids[0] == LONG[0]:
+            raise RuntimeError("[malloc] Unable to allocate 1 bytes")
+
+    monkeypatch.setattr(roomy_engine._prefixes, "keep", keep)
+    chunks = run(roomy_engine, a_task(LONG[:300], "broken"), a_task(LONG[5:300], "other"))
+    (failed,) = [chunk for chunk in chunks if isinstance(chunk, Failed)]
+    assert (failed.request, failed.code) == ("broken", "out_of_memory")
+    assert len(tokens(chunks, "other")) == 10
+    assert roomy_engine.idle and roomy_engine.gauges.reading == 0 and not roomy_engine._answers
 
 
 @pytest.mark.parametrize("lengths", [[60] * 9, [1, 2, 3, 40, 41, 200], [90, 100, 110, 5]])
