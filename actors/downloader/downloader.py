@@ -6,17 +6,19 @@ from contextlib import aclosing
 from pathlib import Path
 
 from actors.actor import Actor, forever, handles
+from actors.downloader.damaged_folders import DamagedFolders
 from actors.downloader.delivery import Delivery
 from actors.downloader.peers.cluster_colleagues import ClusterColleagues
 from actors.downloader.peers.piece_server import PieceServer
 from actors.downloader.perseverance import Pace
 from actors.downloader.record import DownloadRecord
 from actors.downloader.sources.fetched_model import FetchedModel
-from actors.downloader.sources.source import Unavailable, Unobtainable
+from actors.downloader.sources.source import Progress, Unavailable, Unobtainable
 from actors.downloader.sources.sources import Sources
 from actors.downloader.supply import Supply
 from actors.downloader.wanted import PULLED, Wanted, covers, wanted
 from bus.bus import Bus
+from bus.errors import BusAway
 from schemas.commands import (
     Done,
     FilesCommand,
@@ -51,12 +53,14 @@ class Downloader(Actor):
         self.pace = pace or Pace()
         self.deliveries: dict[ModelId, Delivery] = {}
         supply = supply or Supply()
+        self._damaged = DamagedFolders()
         self._colleagues = ClusterColleagues(bus)
         self._shelf = supply.shelf(models_dir, self._colleagues)
         self._shelf.in_use = self._folders_in_use
         self._shelf.on_removing = self._forget
         self.sources = Sources(self._shelf, builtin, supply.hub, supply.buckets)
         self._server = PieceServer(self._shelf, supply.peer_host, supply.peer_port)
+        self._server.on_damage = self._damaged.add
         self._pulls: dict[ModelId, Wanted] = {}
         self._pull_count = 0
 
@@ -80,6 +84,21 @@ class Downloader(Actor):
         async with asyncio.TaskGroup() as group, aclosing(self.bus.view.states()) as states:
             async for _ in states:
                 await self._reconcile(group)
+
+    @forever
+    async def mend(self) -> None:
+        """What another node was given and was not what it was: all of it is read, and what is damaged comes again."""
+        while True:
+            folder, verify = await self._damaged.next(), True
+            while kept := {(each.source, each.layers) for each in self._downloads(folder) if each.is_over}:
+                try:
+                    for source, layers in kept:
+                        await self.sources.named(source).fetch(Progress(), layers, verify=verify)
+                    break
+                except (Unavailable, Unobtainable, BusAway) as failure:
+                    self.logger.warning("download.not_mended", folder=str(folder), reason=str(failure))
+                    verify = False  # what is damaged was thrown away
+                    await asyncio.sleep(self.pace.longest_wait_s)
 
     @forever
     async def answer_what_is_newest(self) -> None:

@@ -40,7 +40,8 @@ class Member:
     async def ask(self, order: FilesCommand) -> Done | FilesFound | Refused:
         while True:
             with suppress(NobodyThere):  # it has only just begun
-                return await self.bus.ask(self.bus.subjects.files(self.bus.node), order, FilesAnswer)
+                subject = self.bus.subjects.files(self.bus.node)
+                return await self.bus.ask(subject, order, FilesAnswer, timeout_s=60)
             if self._task.done():
                 self._task.result()  # what ended it
             await asyncio.sleep(0)
@@ -55,7 +56,7 @@ class Member:
             found = self.bus.view.state.download(self.bus.node, ME)
             return found if found is not None and found.status == status and found.seq > after else None
 
-        await self.bus.view.until(lambda _: known())
+        await self.bus.view.until(lambda _: known(), timeout_s=60)
         found = known()
         assert found is not None
         return found

@@ -28,7 +28,7 @@ def other(tmp_path: Path) -> Path:
 
 async def asked(member: Member, source: str) -> Newest | Refused:
     bus = member.bus
-    return await bus.ask(bus.subjects.newest(bus.node), FindNewest(source=source), NewestAnswer)
+    return await bus.ask(bus.subjects.newest(bus.node), FindNewest(source=source), NewestAnswer, timeout_s=60)
 
 
 async def newest(member: Member, source: str) -> str:
@@ -51,7 +51,8 @@ async def test_only_what_differs_is_fetched_and_both_are_here(
     order = PullModel(model=ModelId("me#newer"), source=source)
     assert isinstance(await first.ask(order), Done)
     await first.bus.view.until(
-        lambda state: (each := state.download(NodeId("a"), order.model)) and each.status == "complete"
+        lambda state: (each := state.download(NodeId("a"), order.model)) and each.status == "complete",
+        timeout_s=60,
     )
     weights = (other / "model.safetensors").stat().st_size
     assert hub.served.total() - before == weights, "the tokenizer is the same"
@@ -119,7 +120,8 @@ async def test_a_folder_that_was_changed(join: Join, llama: Path, other: Path) -
     )
     assert (await first.pulled(since)).source == source
     await first.bus.view.until(
-        lambda state: any("newer version" in each.reason for each in state.downloads.values())
+        lambda state: any("newer version" in each.reason for each in state.downloads.values()),
+        timeout_s=60,
     )
     assert await newest(first, source) == source
 

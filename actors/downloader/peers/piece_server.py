@@ -1,10 +1,12 @@
 """Serves the pieces that are on this node to the others: `GET /{folder}/{commit}/{file}/{piece}`."""
 
 import asyncio
+import hashlib
 import socket
 from collections.abc import Awaitable, Callable, Generator, MutableMapping
 from contextlib import contextmanager
 from http.client import NOT_FOUND, OK, SERVICE_UNAVAILABLE, UNAUTHORIZED
+from pathlib import Path
 from secrets import compare_digest, token_urlsafe
 from typing import Any, cast
 
@@ -24,11 +26,20 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 
+OnDamage = Callable[[Path], None]
+
+
+def _tell_nobody(_: Path) -> None:
+    """A server without a downloader."""
+
+
 class PieceServer:
     """Listens from the beginning, answers while `run` runs; `token` is another one in each life."""
 
     def __init__(self, shelf: Shelf, host: str, port: int = 0) -> None:
         self.token = token_urlsafe(24)
+        self.on_damage: OnDamage = _tell_nobody
+        """Is told of the folder in which a piece is not what it was."""
         self._shelf = shelf
         self._socket = socket.create_server((host, port))
         self.urls = urls(host, self._socket.getsockname()[1])
@@ -104,10 +115,13 @@ class PieceServer:
             (DIGEST.encode(), digest.encode()),
         ]
         await send({"type": "http.response.start", "status": int(OK), "headers": headers})
-        parts = file.read(piece)
+        parts, read = file.read(piece), hashlib.sha256()
         while part := await in_thread(next, parts, b""):
+            await in_thread(read.update, part)
             await send({"type": "http.response.body", "body": part, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
+        if digest and read.hexdigest() != digest:  # who has asked for it sees that too
+            self.on_damage(file.place.parent)
 
 
 async def _refuse(send: Send, status: int) -> None:
