@@ -13,7 +13,7 @@ from nats.js.api import StorageType, StreamConfig, StreamInfo
 from nats.js.errors import NotFoundError
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
-from bus.clusters import is_being_carried
+from bus.clusters import CARRIER, carrier_of
 from bus.connection import Connection
 from bus.errors import BusAway, BusError, NoAnswer, NobodyThere, UnusableServer
 from bus.server import Server
@@ -95,31 +95,47 @@ class CarryOver:
             reraise=True,
         ):
             with attempt:
-                await self._begin(target)
-                for name in await _kept(source):
+                kept = await _kept(source)
+                await self._begin(target, kept)
+                for name in kept:
                     await _delete(target, name)
                     messages = await Copy(source, target, name).run()
                     log.info("stream.carried", stream=name, messages=messages)
 
-    async def _begin(self, target: Connection) -> None:
-        """Put up the marker; raises `UnusableServer` where there is a cluster of this name already."""
-        if await is_being_carried(target, self._cluster):
-            return
-        names = Streams(self._cluster)
-        try:
-            await target.jetstream.stream_info(names.events)
-        except NotFoundError:
-            marker = StreamConfig(
-                name=names.carrying,
-                description="A single server's streams are being carried over: wait",
-                subjects=[Subjects(self._cluster).carrying],
-                num_replicas=StreamLimits.of_three().replicas,
+    async def _begin(self, target: Connection, kept: list[str]) -> None:
+        """Put up the marker; raises `UnusableServer` where somebody else's is, or something that would be written over."""
+        ours = self._shape.carrier()
+        found = await carrier_of(target, self._cluster)
+        if found is None:
+            await self._require_free(target, kept)
+            await make_stream(target.jetstream, self._marker(ours))
+            found = await carrier_of(target, self._cluster)
+        if found != ours:  # another one may have been quicker
+            raise UnusableServer(
+                "what another single server had stored is being carried over into the three already: "
+                f"carry over from one machine alone; what this one had stored lies in {self._shape.aside}"
             )
-            await make_stream(target.jetstream, marker)
-            return
-        raise UnusableServer(
-            f"the three servers carry a cluster named {self._cluster!r} already, and nothing is carried over into it; "
-            f"what the single server had stored lies in {self._shape.aside}"
+
+    async def _require_free(self, target: Connection, kept: list[str]) -> None:
+        there = await _infos(target)
+        if Streams(self._cluster).events in there:
+            raise UnusableServer(
+                f"the three servers carry a cluster named {self._cluster!r} already, and nothing is carried over into "
+                f"it; what the single server had stored lies in {self._shape.aside}"
+            )
+        if both := sorted(set(kept) & there.keys()):
+            raise UnusableServer(
+                f"the three servers have streams that the single server had, too, and nothing is written over: "
+                f"{', '.join(both)}; what it had stored lies in {self._shape.aside}"
+            )
+
+    def _marker(self, carrier: str) -> StreamConfig:
+        return StreamConfig(
+            name=Streams(self._cluster).carrying,
+            description="A single server's streams are being carried over: wait",
+            subjects=[Subjects(self._cluster).carrying],
+            num_replicas=StreamLimits.of_three().replicas,
+            metadata={CARRIER: carrier},
         )
 
 
@@ -210,10 +226,17 @@ def _answer(stream: str, reply: Msg) -> _Answer:
 
 async def _kept(source: Connection) -> list[str]:
     """The streams that a restart of the server would leave; what is in memory is made anew."""
+    return [
+        name for name, info in (await _infos(source)).items() if info.config.storage is not StorageType.MEMORY
+    ]
+
+
+async def _infos(connection: Connection) -> dict[str, StreamInfo]:
+    """All streams, by their names."""
     infos: list[StreamInfo] = []
-    while page := await source.jetstream.streams_info(offset=len(infos)):
+    while page := await connection.jetstream.streams_info(offset=len(infos)):
         infos += page
-    return [cast("str", info.config.name) for info in infos if info.config.storage is not StorageType.MEMORY]
+    return {cast("str", info.config.name): info for info in infos}
 
 
 async def _delete(target: Connection, stream: str) -> None:

@@ -8,6 +8,9 @@ from bus.errors import BusAway, BusError
 from bus.streams import StreamLimits, Streams
 from schemas.nearest import did_you_mean
 
+CARRIER = "carrier"
+"""In the marker's metadata: whose it is."""
+
 
 class NoCluster(BusError):
     """The NATS server carries no cluster of that name."""
@@ -45,8 +48,13 @@ async def limits_of(connection: Connection, cluster: str) -> StreamLimits:
 
 async def is_being_carried(connection: Connection, cluster: str) -> bool:
     """Whether its streams are being carried over from a single server: the marker is the first to come, and the last to go."""
+    return await carrier_of(connection, cluster) is not None
+
+
+async def carrier_of(connection: Connection, cluster: str) -> str | None:
+    """Which store's streams are being carried over, by the marker; None: none's."""
     try:
-        await connection.jetstream.stream_info(Streams(cluster).carrying)
+        marker = await connection.jetstream.stream_info(Streams(cluster).carrying)
     except NotFoundError:
-        return False
-    return True
+        return None
+    return (marker.config.metadata or {}).get(CARRIER, "")

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from secrets import token_hex
 from typing import Literal
 
 Shape = Literal["alone", "carrying", "carried", "one of several"]
@@ -31,12 +32,14 @@ class StoreShape:
         return "one of several" if said == "one of several" else "alone"
 
     def write(self, shape: Shape) -> None:
-        temporary = self._file.with_name("shape.new")
-        with temporary.open("w") as file:
-            file.write(shape + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self._file)
+        _write(self._file, shape)
+
+    def carrier(self) -> str:
+        """Names what is carried over from here, whoever is killed on the way."""
+        file = self.aside / "carrier"
+        if not file.exists():
+            _write(file, token_hex(8))
+        return file.read_text().strip()
 
     def set_aside(self) -> None:
         """Move the store of a server alone to where it is carried over from; may be said again after a crash.
@@ -51,3 +54,13 @@ class StoreShape:
         if not kept.exists():
             self.aside.mkdir(exist_ok=True)
             (self._folder / "store").rename(kept)
+
+
+def _write(file: Path, line: str) -> None:
+    """All of it or nothing, whenever the machine stops."""
+    temporary = file.with_name(f"{file.name}.new")
+    with temporary.open("w") as opened:
+        opened.write(line + "\n")
+        opened.flush()
+        os.fsync(opened.fileno())
+    temporary.replace(file)

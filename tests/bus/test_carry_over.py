@@ -84,9 +84,10 @@ async def three(tmp_path: Path) -> AsyncIterator[list[Server]]:
     made = three_servers(tmp_path)
     yield made
     await asyncio.gather(*(server.stop() for server in made))
-    left = Server(tmp_path / "s0" / "alone")
-    if left.adopt():
-        await left.stop()
+    for name in ("s0", "s1"):
+        left = Server(tmp_path / name / "alone")
+        if left.adopt():
+            await left.stop()
 
 
 async def carry_and_be_killed(folder: Path, url: str, after: int) -> None:
@@ -166,6 +167,45 @@ async def test_a_bus_that_carries_the_cluster_already_is_left_alone(
     with pytest.raises(UnusableServer, match="carry a cluster named 'troupe' already"):
         await carry_over.run(three[0].url, 60)
     assert await bus.log.bounds() == (1, seq)
+    await bus.close()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+async def test_two_carriers_and_what_others_have_stored_do_not_mix(
+    tmp_path: Path, three: list[Server]
+) -> None:
+    """The three are named in another order on another machine; or a stream of ours is one of theirs too."""
+    carriers: list[CarryOver] = []
+    for name in ("s0", "s1"):
+        old = await alone(tmp_path / name)
+        bus = await Bus.connect(old.url, "troupe", "test", NodeId("n1"))
+        await bus.log.record(joined(name))
+        other = await Bus.connect(old.url, "other", "test", NodeId("n1"))
+        await other.log.record(joined(name))
+        await bus.close()
+        await other.close()
+        carriers.append(CarryOver(tmp_path / name, "troupe"))
+        await carriers[-1].prepare()
+    first, second = carriers
+    await asyncio.gather(*(server.start() for server in three))
+    bus = await Bus.connect(
+        three[2].url, "other", "test", NodeId("n2"), limits=StreamLimits.of_three(), deadline_s=60
+    )
+    seq = await bus.log.record(joined("n2"))
+    with pytest.raises(UnusableServer, match=r"nothing is written over: .*other_events"):
+        await first.run(three[0].url, 60)
+    assert await bus.log.bounds() == (1, seq)
+    for info in await bus.connection.jetstream.streams_info():
+        await bus.connection.jetstream.delete_stream(str(info.config.name))
+
+    await carry_and_be_killed(tmp_path / "s0", three[0].url, after=1)
+    with pytest.raises(UnusableServer, match="another single server had stored is being carried over"):
+        await second.run(three[1].url, 60)
+    await first.run(three[0].url, 60)
+    carried = await Bus.connect(three[1].url, "troupe", "test", NodeId("n3"), joins=True, deadline_s=60)
+    assert [one.event async for one in carried.log.past()] == [joined("s0")]
+    await carried.close()
     await bus.close()
 
 
