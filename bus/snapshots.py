@@ -45,7 +45,7 @@ class Snapshots:
 
         Raises `BusAway`, after which the next call makes up for it, and `Fenced` when another leader writes too.
         """
-        before = await self._read() if self._written is None else self._written
+        before = await self._read(_is_mixed(state)) if self._written is None else self._written
         if before.seq >= state.seq:
             return
         self._written = None
@@ -55,7 +55,8 @@ class Snapshots:
         self._written = state
         await self._drop_markers()
 
-    async def _read(self) -> State:
+    async def _read(self, mixed: bool) -> State:
+        """What the bucket holds, without what nobody can read: where all nodes are of one version, that is garbage."""
         entries = await self._state.entries()
         self._revisions = {entry.key: entry.revision for entry in entries}
         self._markers.clear()
@@ -64,7 +65,7 @@ class Snapshots:
         for entry in entries:
             if entry.value is None:
                 self._markers.append(_Marker(monotonic(), entry.key, entry.revision))
-            elif entry.key not in known and entry.key.partition(".")[0] in TYPES:  # nobody can read it
+            elif not mixed and entry.key not in known and entry.key.partition(".")[0] in TYPES:
                 await self._delete(entry.key, entry.revision)
         return state
 
@@ -96,6 +97,11 @@ class Snapshots:
             await self._models.put(key, change.value.spec)
         else:
             await self._models.delete(key)
+
+
+def _is_mixed(state: State) -> bool:
+    """Whether some node may read what another one cannot, if not now."""
+    return len({node.version for node in state.nodes.values()}) > 1
 
 
 def changes_between(before: State, after: State) -> Iterator[Change]:

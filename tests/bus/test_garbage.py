@@ -5,6 +5,7 @@ import asyncio
 import msgspec
 import pytest
 
+from bus.bucket import Bucket
 from bus.bus import Bus
 from bus.errors import BusError
 from schemas.events import DownloadReported, UnknownEvent, decode_event
@@ -12,6 +13,7 @@ from schemas.ids import ModelId, NodeId
 from schemas.refused import Refused
 from schemas.task import Cancel
 from tests.bus.test_queue import MODEL, taken, task
+from tests.facts import joined
 
 DEEP = b'{"type":"NodeLeft","a":' + b"[" * 100_000
 FACT = DownloadReported(node=NodeId("n1"), model=ModelId("m"), source="s", status="complete")
@@ -66,3 +68,21 @@ async def test_readers_hear_that_the_state_is_no_longer_followed(bus: Bus) -> No
     with pytest.raises(BusError, match="no longer followed"):
         async with asyncio.timeout(10):
             await reader
+
+
+async def test_what_only_newer_nodes_can_read_is_not_deleted_while_there_are_any(bus: Bus) -> None:
+    """A leader of the older version would take a wish of theirs away, which the log may hold no more."""
+    bucket, written = Bucket(bus.connection, "troupe_state"), "model.new"
+    newer = b'{"seq":1,"spec":{"id":"new","source":"x","engine":"of the future"}}'
+    await bus.connection.jetstream.publish(f"$KV.troupe_state.{written}", newer)
+    await bus.log.record(joined("n1"))
+    await write(bus, await bus.log.record(joined("n2", version="7.0.0")))
+    assert {entry.key: entry.value for entry in await bucket.entries()}[written] == newer
+    await write(bus, await bus.log.record(joined("n2", "two")))
+    assert {entry.key: entry.value for entry in await bucket.entries()}[written] is None
+
+
+async def write(bus: Bus, seq: int) -> None:
+    """As at the beginning of a reign."""
+    bus.snapshots.forget()
+    await bus.snapshots.write(await bus.view.until(lambda state: state.seq >= seq))
