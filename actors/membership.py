@@ -98,6 +98,7 @@ class Membership(Actor):
                 await asyncio.sleep(self.bus.leases.ttl_s / 10)
 
     async def _join(self) -> None:
+        """However long it takes to see it: to give up would be to say that the node has left."""
         seq = await self.bus.log.record(self._joining)
-        await self.bus.view.until(lambda state: state.seq >= seq, timeout_s=30)
+        await self.bus.view.until(lambda state: state.seq >= seq, timeout_s=None)
         self.logger.info("node.joined", seq=seq)

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
 
+import pytest
+
 from actors.membership import Membership
 from bus.bus import Bus
 from bus.lease import node_lease
@@ -80,3 +82,19 @@ async def test_who_was_cut_off_has_its_lease_before_it_joins(
             relay.mend()
             assert await holding < await joined_after(leader, seq)
         await bus.close()
+
+
+@pytest.mark.slow
+async def test_who_cannot_see_its_joining_for_long_does_not_leave(connect_bus: ConnectBus) -> None:
+    """The log has it, and the bus is too slow to tell: for longer than the half minute that it had been given."""
+    leader, bus = await connect_bus("leader"), await connect_bus(NODE)
+    await bus.view.stop()
+    living = asyncio.create_task(Membership(bus, joined(NODE)).run())
+    await leader.view.until(lambda state: NODE in state.nodes)
+    ended, _ = await asyncio.wait([living], timeout=32)
+    assert not ended and leader.view.state.nodes[NODE].alive
+    await bus.view.start()
+    async with asyncio.timeout(30):
+        await joined_after(leader, await lose(leader))
+    living.cancel()
+    await asyncio.wait([living])
