@@ -32,18 +32,18 @@ def carriers(
     """Those groups of machines, in their order, that have room for a layer and whose members reach each other."""
     work, bits = work_of(shape, step), {one.node: 1 << at for at, one in enumerate(topology.machines)}
     smallest = min(shape.layer_memory(layer) for layer in range(shape.layers))
-    found = (
-        Carrier(
-            machines=group,
-            used=sum(bits[one.node] for one in group),
-            seconds=list(accumulate(shared_s(shape, topology, group, step, work), initial=0.0)),
-            capacity=room(shape, group),
-            head_s=head_s(shape, group[-1], step),
-            inner_s=sum(hop_s(shape, topology, one, other, step) for one, other in pairwise(group)),
-        )
-        for group in groups
-    )
-    return [one for one in found if one.capacity >= smallest and one.seconds[-1] < inf]
+    found: list[Carrier] = []
+    known: dict[int, list[float]] = {}
+    for group in groups:
+        used, capacity = sum(bits[one.node] for one in group), room(shape, group)
+        if used not in known:  # in either order of a pair they are the same
+            layers = shared_s(shape, topology, group, step, work)
+            known[used] = list(accumulate(layers, initial=0.0))
+        if capacity >= smallest and known[used][-1] < inf:
+            inner_s = sum(hop_s(shape, topology, one, other, step) for one, other in pairwise(group))
+            head = head_s(shape, group[-1], step)
+            found.append(Carrier(group, used, known[used], capacity, head, inner_s))
+    return found
 
 
 def room(shape: Shape, group: Sequence[Machine]) -> int:

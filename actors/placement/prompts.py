@@ -21,7 +21,7 @@ from actors.placement.topology import Machine, Topology
 AT_ONCE_S = ALONE_S + SPARE_S
 """A prompt that takes no longer is read at once; seconds."""
 PIECES = 4
-"""A longer one is read in so many by ranks of a group (`actors/engine/prefill.py`)."""
+"""A longer one is read in so many by ranks of a group, and every one by a pipeline (`actors/engine/prefill.py`)."""
 TOUCHED = 64
 """Numbers that are read or written beside weights, for each that the model is wide, in each layer, for each token."""
 PROMPT_BYTES = PROMPT_TOKENS * NUMBER_BYTES
@@ -33,7 +33,7 @@ def pipeline_first_s(shape: Shape, topology: Topology, stages: Sequence[Stage]) 
     the next; nothing comes back before the prompt is read."""
     once = [_once_s(shape, stage) for stage in stages]
     all_s = [_all_s(shape, stage) for stage in stages]
-    count = 1 if len(stages) == 1 else pieces(sum(all_s) + sum(once))
+    count = 1 if len(stages) == 1 else PIECES
     size = PROMPT_BYTES * shape.hidden / count
     hops = [topology.crossing_s(one.node, next_.node, size) for one, next_ in pairwise(in_ring(stages))]
     sums = [2 * (one.end - one.first) * exchange_s(topology, one.machines, size) for one in stages]
