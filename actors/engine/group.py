@@ -36,6 +36,7 @@ class Group:
         self.ring = ring
         self._inlet = inlet
         stage = {"pipeline": 1, "hybrid": 2}.get(seat.split, seat.size)
+        self.stages = seat.size // stage
         self._is_fed = seat.rank < seat.size - stage
 
     def agree(self, arrays: Sequence[mx.array], behind: mx.array) -> list[mx.array]:

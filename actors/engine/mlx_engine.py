@@ -162,9 +162,8 @@ class MlxEngine:
             min(worth, running // PADDED_SHARE),
         )
         most = CPU_PREFILL_CHUNK if on_cpu else GPU_PREFILL_CHUNK
-        self._prefill = Prefill(
-            reader, make_cache, most, self._prefixes, plain, self._forgiven, stops=group is None
-        )
+        at_work = (self._prefixes, plain, self._forgiven, group is None, group.stages if group else 1)
+        self._prefill = Prefill(reader, make_cache, most, *at_work)
 
     def _kernel_lock(self) -> AbstractContextManager[None]:
         return kernel_lock() if self._group is None else self._group.kernel_lock()

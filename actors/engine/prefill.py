@@ -28,6 +28,8 @@ from schemas.chunks import Chunk
 
 GROUP_LEAST = 128
 """Tokens of a portion that does not stop, while nobody decodes: each goes through all weights, and over all links."""
+STAGE_PIECES = 2
+"""A pipeline reads a prompt in so many pieces for each of its stages, so that all of them are at work most of the time."""
 OLDEST_EVERY = 4
 """Shortest first would let a long prompt starve: so often the oldest is next."""
 
@@ -44,13 +46,15 @@ class Prefill:
         plain: bool,
         forgiven: Errors = REQUEST_ERRORS,
         stops: bool = True,
+        stages: int = 1,
     ) -> None:
         """`most`: tokens of a portion; `plain`: all layers keep all tokens; `forgiven`: errors that end those who were read
-        alone; `stops`: in their midst too."""
+        alone; `stops`: in their midst too; `stages`: of the pipeline that it goes through."""
         self._model = model
         self._make_cache = make_cache
         self._most = most
         self._stops = stops
+        self._stages = stages
         self._pace = Pace()
         self._patience = Patience()
         self._plain = plain
@@ -82,7 +86,11 @@ class Prefill:
         most_s = patience.wait_s + patience.spare_s
         at_once = self._pace.seconds(tokens, depth) <= most_s
         few = self._pace.tokens(most_s if at_once else patience.wait_s, depth)
-        return Turn(now, few if decoding else max(GROUP_LEAST, few))
+        if decoding:
+            return Turn(now, few)
+        if self._stages > 1:
+            few = min(few, tokens // (STAGE_PIECES * self._stages))
+        return Turn(now, max(GROUP_LEAST, few))
 
     def step(self, turn: Turn) -> tuple[list[Joining], list[Chunk]]:
         """So many tokens' worth of prompts, or what the time allows: a part of one, or several."""
