@@ -55,6 +55,17 @@ def tokens(chunks: list[Chunk], request: str = "r1", index: int = 0) -> list[int
     return found
 
 
+def likelihoods(chunks: list[Chunk], request: str) -> list[float]:
+    """The log-probabilities of a request's tokens, and of the likeliest others as far as it has asked for them."""
+    return [
+        number
+        for chunk in chunks
+        if isinstance(chunk, Tokens) and chunk.request == request
+        for token in chunk.logprobs or ()
+        for number in (token.logprob, *token.top_logprobs)
+    ]
+
+
 def ids(engine: Engine, **values: Any) -> list[int]:
     return tokens(run(engine, a_task(**values)))
 

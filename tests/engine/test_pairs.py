@@ -10,44 +10,28 @@ from typing import Any
 import pytest
 
 from actors.engine.port import Engine, EngineLoadError
-from schemas.chunks import Chunk, Tokens
 from schemas.group import Seat
 from schemas.model import Backend
 from schemas.split import splittable
 from tests.engine.architectures import make_random
 from tests.engine.ranks import Answers, Job
 from tests.engine.running import a_task, run, tokens
-from tests.engine.test_shards import PROMPTS, joined_and_left, of_all_lengths, require_equal
+from tests.engine.test_shards import PROMPTS, TENSORS, joined_and_left, of_all_lengths, require_equal, weighed
 from tests.ports import free_ports
-
-HYBRIDS = ("llama", "qwen2", "qwen3", "qwen3_moe", "gpt_oss", "ministral3", "deepseek_v3")
 
 
 def asked(engine: Engine, prompts: int = len(PROMPTS), most: int = 10) -> Answers:
-    """Together, and one again with what is kept of it; random models say much the same whatever happens within them,
-    so it is their probabilities that tell."""
+    """Together, and one again with what is kept of it."""
     given = {f"r{at}": prompt for at, prompt in enumerate(PROMPTS[:prompts])}
     chunks = run(engine, *(a_task(given[name], name, max_tokens=most, logprobs=3) for name in given))
     chunks += run(engine, a_task(PROMPTS[1], "again", max_tokens=most, logprobs=3))
-    names = ["again", *given]
-    said: Answers = {name: tokens(chunks, name) for name in names}
-    return said | {f"{name}, how likely": likelihoods(chunks, name) for name in names}
+    return weighed(chunks, "again", *given)
 
 
 def asked_much(engine: Engine) -> Answers:
     chunks = run(engine, a_task(PROMPTS[1], "drawn", temperature=0.9, seed=5, n=2))
     drawn: Answers = {f"drawn {index}": tokens(chunks, "drawn", index) for index in (0, 1)}
     return asked(engine) | drawn | joined_and_left(engine) | of_all_lengths(engine)
-
-
-def likelihoods(chunks: list[Chunk], request: str) -> list[float]:
-    return [
-        number
-        for chunk in chunks
-        if isinstance(chunk, Tokens) and chunk.request == request
-        for token in chunk.logprobs or ()
-        for number in (token.logprob, *token.top_logprobs)
-    ]
 
 
 @pytest.mark.timeout(300)
@@ -58,7 +42,7 @@ def test_two_pairs_are_one(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("architecture", HYBRIDS)
+@pytest.mark.parametrize("architecture", TENSORS)
 def test_two_pairs_are_one_whatever_the_architecture(architecture: str, tmp_path: Path) -> None:
     folder = make_random(architecture, tmp_path / architecture, layers=4)
     require_equal(4, [Job(folder, "hybrid", (1, 1, 3, 3))], asked_much)
@@ -126,4 +110,4 @@ def test_what_are_no_pairs_is_refused(layers: tuple[int, ...], backend: Backend,
 
 
 def test_what_is_tried_here_may_be_hybrid() -> None:
-    assert all("hybrid" in splittable(name) for name in HYBRIDS)
+    assert all("hybrid" in splittable(name) for name in TENSORS)

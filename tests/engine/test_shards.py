@@ -10,7 +10,7 @@ from schemas.chunks import Chunk
 from schemas.split import splittable
 from tests.engine.architectures import make_random
 from tests.engine.ranks import Answers, Job, Script, play
-from tests.engine.running import ORIGIN, a_task, finish, run, tokens
+from tests.engine.running import ORIGIN, a_task, finish, likelihoods, run, tokens
 
 PROMPTS = ([5, 300, 17, 42, 400], [7] * 40, list(range(2, 150)), [9, 8, 7])
 PIPELINES = {
@@ -25,7 +25,7 @@ PIPELINES = {
     "qwen3_next": (2, 2),
     "deepseek_v3": (2, 2),
 }
-TENSORS = ("llama", "qwen2", "qwen3", "qwen3_moe", "gpt_oss", "ministral3")
+TENSORS = ("llama", "qwen2", "qwen3", "qwen3_moe", "gpt_oss", "ministral3", "deepseek_v3")
 
 
 def asked(engine: Engine) -> Answers:
@@ -35,8 +35,7 @@ def asked(engine: Engine) -> Answers:
         for at, prompt in enumerate(PROMPTS):
             chunks = run(engine, a_task(prompt, kind, max_tokens=16))
             answers[f"{kind} {at}"] = tokens(chunks, kind)
-    chunks = run(engine, *(a_task(prompt, f"r{at}", max_tokens=16) for at, prompt in enumerate(PROMPTS)))
-    answers |= {f"together {at}": tokens(chunks, f"r{at}") for at in range(len(PROMPTS))}
+    answers |= together(engine, 16)
     chunks = run(engine, a_task(PROMPTS[2], "drawn", max_tokens=16, temperature=0.9, seed=5, n=2))
     answers |= {f"drawn {index}": tokens(chunks, "drawn", index) for index in (0, 1)}
     return answers | joined_and_left(engine)
@@ -56,13 +55,21 @@ def joined_and_left(engine: Engine) -> Answers:
 
 def asked_briefly(engine: Engine) -> Answers:
     """More ranks than cores wait for each other's turns on them."""
-    chunks = run(engine, *(a_task(prompt, f"r{at}", max_tokens=6) for at, prompt in enumerate(PROMPTS)))
+    answers = together(engine, 6)
     again = tokens(run(engine, a_task(PROMPTS[2], "again", max_tokens=6)), "again")
-    return {
-        "again": again,
-        **of_all_lengths(engine),
-        **{f"together {at}": tokens(chunks, f"r{at}") for at in range(len(PROMPTS))},
-    }
+    return {"again": again, **of_all_lengths(engine), **answers}
+
+
+def together(engine: Engine, most: int) -> Answers:
+    given = {f"r{at}": prompt for at, prompt in enumerate(PROMPTS)}
+    chunks = run(engine, *(a_task(given[name], name, max_tokens=most, logprobs=3) for name in given))
+    return weighed(chunks, *given)
+
+
+def weighed(chunks: list[Chunk], *requests: str) -> Answers:
+    """What they say and how likely it was: random models say much the same whatever happens within them."""
+    said: Answers = {name: tokens(chunks, name) for name in requests}
+    return said | {f"{name}, how likely": likelihoods(chunks, name) for name in requests}
 
 
 def asked_alike(engine: Engine) -> Answers:
