@@ -152,9 +152,15 @@ def _report(pulled: Pulled) -> None:
     there = node_names(row for row in pulled.files if row.status == "complete")
     if pulled.newer and there:
         words = f"{pulled.model} is on {there} in a newer version ({pulled.source})."
-        screen.out.print(f"{words} To serve it: actors load {pulled.model}", markup=False, soft_wrap=True)
+        again = f"To serve it, load it again as before: {_load_again(pulled)}"
+        screen.out.print(f"{words} {again}", markup=False, soft_wrap=True)
     elif there:
         same = " Its place holds nothing newer." if pulled.newer is False else ""
         screen.out.print(f"{pulled.model} is on {there}.{same}", markup=False)
     elif pulled.newer is False:
         screen.out.print(f"{pulled.source} has not changed.", markup=False)
+
+
+def _load_again(pulled: Pulled) -> str:
+    place = unmarked(pulled.source).removeprefix("hf:")
+    return f"actors load {place}" + (f" --id {pulled.model}" if pulled.model != place else "")

@@ -53,8 +53,8 @@ async def served_anew(
     async with crowd(client) as answers:
         ran = await pulled(node)
         assert "in a newer version" in ran.out, ran.out
-        where = spec.source.removeprefix("hf:")
-        ran = await actors("load", where, "--id", MODEL, "--data-dir", str(node.folder))
+        said_to_do = ran.out.strip().rpartition(": actors ")[2].split()
+        ran = await actors(*said_to_do, "--data-dir", str(node.folder))
         assert ran.code == 0, ran.err
         await bus.view.until(lambda state: served(state).source != spec.source, timeout_s=60)
         await bus.view.until(lambda state: rolled(state, served(state)), timeout_s=120)
