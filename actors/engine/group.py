@@ -17,6 +17,7 @@ import mlx.core as mx
 from actors.engine.arrays import after, evaluate, integers, start
 from actors.engine.c_environment import set_for_c
 from actors.engine.inlet import Inlet, inlet_of
+from actors.engine.joining import in_order
 from actors.engine.kernel_lock import kernel_lock
 from actors.engine.port import EngineLoadError
 from schemas.group import Seat
@@ -128,7 +129,8 @@ def form(seat: Seat) -> Group:
     with tempfile.TemporaryDirectory() as folder:
         _prepare(seat, Path(folder) / "hosts.json")
         try:
-            ring = mx.distributed.init(strict=True, backend=seat.backend)
+            with in_order(seat):
+                ring = mx.distributed.init(strict=True, backend=seat.backend)
         except RuntimeError as error:
             raise EngineLoadError(f"the ranks could not be joined: {error}", retryable=True) from error
     on_cpu = mx.default_device() == mx.Device(mx.cpu)
