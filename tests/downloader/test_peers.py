@@ -127,7 +127,7 @@ async def test_a_damaged_file_is_not_given_away_and_mended(join: Join, hub: Hub,
     assert same(second, llama)
     async with asyncio.timeout(60):
         while not mended(first, llama):  # noqa: ASYNC110 - a disk tells nobody
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.02)  # the pause: as above
     assert hub.served.total() - size(llama) <= 2 * MIB, "the damaged piece, and none but it"
 
 
