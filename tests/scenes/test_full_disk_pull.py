@@ -8,6 +8,7 @@ from urllib.request import urlopen
 import pytest
 
 from schemas.manifest import MIB
+from tests.chaos.test_full_disk import recorded_until_full
 from tests.fleet import MODEL, Fleet
 from tests.hub import Hub
 from tests.models import make_random_llama
@@ -61,6 +62,7 @@ async def test_a_disk_that_fills_up_in_the_midst_of_a_pull(
                 check_told(said["reason"])
                 assert free(disk) > MIB, "the bus keeps what it needs"
                 assert bus.connection.up
+            kept = [] if left else await recorded_until_full(bus)
             assert await answered(client), "tokens need no disk"
             ballast.unlink()
             await bus.view.until(lambda _: (each := fleet.download(bus, "a")) and each.is_over, timeout_s=120)
@@ -74,6 +76,7 @@ async def test_a_disk_that_fills_up_in_the_midst_of_a_pull(
             again = hub.served.total() - before - (fleet.size - came)
             print(f"{came:,} of {fleet.size:,} had come; {again:,} bytes came again")
             assert again <= MIB
+            assert {recorded.seq async for recorded in bus.log.past()}.issuperset(kept)
             assert await answered(client)
         assert node.process.returncode is None
 
