@@ -129,7 +129,8 @@ class Connection:
             raise
         except (TimeoutError, NoServersError, OSError, NatsError) as failure:
             await connection.close()
-            raise BusAway(f"no NATS server answers at {public(url)}: {_said(failure)}") from failure
+            why = str(failure) or f"nothing was heard within {deadline_s:g} s"
+            raise BusAway(f"no NATS server answers at {public(url)}: {why}") from failure
         await connection._require_usable(deadline_s)
         return connection
 

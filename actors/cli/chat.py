@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib
+import re
 import sys
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Annotated, Any
@@ -45,6 +46,8 @@ def chat(
     given = {name: value for name, value in parameters.items() if value is not None}
     from actors.cli.conversation import conversation_with  # HTTP is of no use to the other commands
 
+    if api is not None and not re.match(r"https?://[^\s/]", api):
+        raise CommandFailed(f"{api!r} is no address of an API; one looks like http://host:8000", USAGE)
     url = api or find_api(Where(nats, cluster, data_dir))
     with conversation_with(url, model, given, system) as conversation:
         if question is None:

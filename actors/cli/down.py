@@ -13,7 +13,7 @@ import typer
 
 from actors.cli import screen
 from actors.cli.cluster import Address, bus_at, bus_of, client_settings, find_cluster
-from actors.cli.failure import NO_CLUSTER, CommandFailed
+from actors.cli.failure import NO_CLUSTER, USAGE, CommandFailed
 from actors.cli.options import Cluster, DataDir, Json, Nats, Where
 from actors.machine.data_folder import holder
 from actors.machine.node_info import read_node_info
@@ -103,6 +103,8 @@ def _stop_local(where: Where) -> list[str]:
 
 def _tidy_up(where: Where, data_dir: Path) -> list[str]:
     """What a killed node leaves: `node.json`, and its NATS server, which others may go on using."""
+    if data_dir.is_file():
+        raise CommandFailed(f"the data folder {data_dir} is a file", USAGE)
     left = read_node_info(data_dir / "node.json")
     (data_dir / "node.json").unlink(missing_ok=True)
     server = Server(data_dir / "nats")

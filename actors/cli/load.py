@@ -45,7 +45,9 @@ def load(
     model: Annotated[
         str, typer.Argument(metavar="MODEL", help="`guide`, a folder, or OWNER/NAME\\[@REVISION] on the hub.")
     ],
-    model_id: Annotated[str, typer.Option("--id", metavar="NAME", help="What clients call it.")] = "",
+    model_id: Annotated[
+        str | None, typer.Option("--id", metavar="NAME", help="What clients call it.")
+    ] = None,
     replicas: Annotated[int, typer.Option(min=0, max=64, help="How many copies.")] = 1,
     context: Annotated[
         int | None, typer.Option(min=1, metavar="TOKENS", help="Most tokens of prompt and answer together.")
@@ -138,6 +140,10 @@ def load(
     as_json: Json = False,
 ) -> None:
     """Serve a model, and show how far it is."""
+    if draft_tokens != DRAFT_TOKENS and not draft:
+        raise CommandFailed("--draft-tokens only goes with --draft", USAGE)
+    if model_id == "":
+        raise CommandFailed("--id is empty: it is what clients call the model", USAGE)
     speed = _speed(engine, {"prefill": prefill, "decode": decode, "load_s": load_s})
     limits = _Limits(context, slots, cache_bytes, batch_bytes)
     places = PlacementWishes(
@@ -149,7 +155,7 @@ def load(
         backend=backend,
     )
     asked = _Asked(
-        *(model, model_id, replicas, limits, cast("EngineName", engine), node, speed, places),
+        *(model, model_id or "", replicas, limits, cast("EngineName", engine), node, speed, places),
         *(draft, draft_tokens),
         DemandWishes(on_demand=on_demand, idle_timeout_s=idle_timeout, keep=keep),
     )
@@ -210,12 +216,16 @@ def _speed(engine: str, given: dict[str, float | None]) -> SimulatedSpeed | None
     if engine == "mlx":
         if said:
             options = ", ".join("--" + name.replace("_", "-") for name in said)
-            raise CommandFailed(f"{options} only go with --engine simulated", USAGE)
+            verb = "goes" if len(said) == 1 else "go"
+            raise CommandFailed(f"{options} only {verb} with --engine simulated", USAGE)
         return None
-    try:
-        return msgspec.convert(said, SimulatedSpeed)
-    except msgspec.ValidationError as error:
-        raise CommandFailed(f"the simulated engine cannot do that: {error}", USAGE) from error
+    for name, value in said.items():
+        try:
+            msgspec.convert({name: value}, SimulatedSpeed)
+        except msgspec.ValidationError as error:
+            option, least = "--" + name.replace("_", "-"), str(error).partition(" - at")[0].partition("` ")[2]
+            raise CommandFailed(f"{option} is {value:g}, and is to be {least}", USAGE) from error
+    return msgspec.convert(said, SimulatedSpeed)
 
 
 async def _load(where: Where, asked: _Asked, patience_s: float | None, as_json: bool) -> Loaded:
@@ -278,7 +288,7 @@ async def _until_over(bus: Bus, model: ModelId, seq: int, patience_s: float, dis
                 if progress.final:
                     return progress
     except TimeoutError:
-        why = f"nothing has happened for {patience_s:g} s; {last.reason or 'the cluster goes on with it'}"
+        why = f"nothing has happened for {patience_s:g} s" + (f"; {last.reason}" if last.reason else "")
         return msgspec.structs.replace(last, reason=why)
     raise AssertionError("states never end")
 

@@ -52,7 +52,8 @@ def _said(failure: Exception) -> int:
     sentence = failure.format_message() if isinstance(failure, typer.TyperException) else str(failure)
     hint = " (see `actors COMMAND --help`)" if code == USAGE else ""
     if sentence:
-        print(f"actors: {sentence[:1].lower()}{sentence[1:]}{hint}", file=sys.stderr)
+        begin = sentence[:1].lower() if sentence[1:2].islower() else sentence[:1]  # not that of TLS
+        print(f"actors: {begin}{sentence[1:]}{hint}", file=sys.stderr)
     return code
 
 

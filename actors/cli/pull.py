@@ -56,6 +56,8 @@ def pull(
     as_json: Json = False,
 ) -> None:
     """Bring a model's files to this machine's node, or to others."""
+    if everywhere and node:
+        raise CommandFailed("--all is every node, and --node says which: give one of them", USAGE)
     where = Where(nats, cluster, data_dir)
     pulled = asyncio.run(
         _pull(where, model, node or [], everywhere, verify, timeout if wait else None, as_json)
@@ -159,6 +161,8 @@ def _report(pulled: Pulled) -> None:
         screen.out.print(f"{pulled.model} is on {there}.{same}", markup=False)
     elif pulled.newer is False:
         screen.out.print(f"{pulled.source} has not changed.", markup=False)
+    elif pulled.source.startswith("/"):
+        screen.out.print(f"{pulled.source} is used where it is; nothing is fetched.", markup=False)
 
 
 def _load_again(pulled: Pulled) -> str:

@@ -10,9 +10,10 @@ from typing import Annotated, Any
 import typer
 
 from actors.cli import screen
-from actors.cli.failure import CommandFailed
+from actors.cli.failure import USAGE, CommandFailed
 from actors.cli.options import Json
 from actors.machine.node_info import NodeInfo
+from actors.model_wish import wish
 from actors.settings import Settings, load_settings
 from bus.address import public
 
@@ -178,11 +179,15 @@ def up(
         "log_format": log_format,
     }
     settings = load_settings({flag: value for flag, value in flags.items() if value is not None})
+    for text in settings.models:  # before a server is started
+        wish(text)
     raise typer.Exit(_run(settings, as_json))
 
 
 def _without_none(models: list[str] | None) -> list[str] | None:
     """`--model none` is how a command line says an empty list."""
+    if models and "none" in models and len(models) > 1:
+        raise CommandFailed("--model none goes alone: it is the list without models", USAGE)
     return [] if models == ["none"] else models or None
 
 

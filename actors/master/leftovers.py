@@ -39,9 +39,9 @@ class Leftovers:
 def forget_node(node: Node, state: State) -> list[Forgotten] | Refused:
     """A node and all that it has said; refused while it lives, or carries what has no other place."""
     if node.alive:
-        return Refused("conflict", f"node {node.id} is alive: stop it first, with `actors down` on it")
+        return Refused("conflict", f"node {node.name} is alive: stop it first, with `actors down` on it")
     if carried := models_on(state, node.id):
-        return Refused("conflict", f"node {node.id} still carries {', '.join(carried)}: unload that first")
+        return Refused("conflict", f"node {node.name} still carries {', '.join(carried)}: unload that first")
     said = [each for each in state.downloads.values() if each.node == node.id]
     links = state.links.get(node.id)
     return [
