@@ -88,6 +88,11 @@ class NodeProcess:
                     found.append(child.pid)
         return found
 
+    @property
+    def has_spare(self) -> bool:
+        """One has all that it needs, and was not taken."""
+        return self.journal.count("spare.waits") > self.journal.count("spare.taken")
+
     def spare_pids(self) -> list[int]:
         return [child.pid for child in psutil.Process(self.process.pid).children() if is_spare(child)]
 

@@ -28,6 +28,7 @@ from tests.models import make_random_llama
 from tests.nodes import HERE, StartNode, watching
 from tests.ports import free_ports
 from tests.scenes.test_shards import Stage
+from tests.until import until
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(0)]
 
@@ -158,11 +159,12 @@ def step_s(answers: list[Answer]) -> float:
 
 
 async def test_a_lost_rank(stage: Stage, table: Table, tmp_path: Path) -> None:
-    """From kill -9 to the first token that comes after it."""
+    """From kill -9 to the first token that comes after it; a spare waits on each node."""
     folder = make_random_llama(tmp_path / "model", 128, 4)
     instance = await stage.load("split", folder, "pipeline")
     gaps: list[float] = []
     for loss in range(LOSSES):
+        await until(lambda: all(node.has_spare for node in stage.nodes[:2]))
         (reading,) = stage.readings("split")[:1]
         task = asyncio.create_task(reading.read())
         await reading.begun.wait()

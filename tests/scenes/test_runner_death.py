@@ -114,8 +114,7 @@ async def test_the_next_life_is_that_of_the_spare_and_a_killed_node_leaves_none(
 
 
 async def waiting_spare(node: NodeProcess) -> int:
-    """Until one has all that it needs, and was not taken."""
-    await until(lambda: node.journal.count("spare.waits") > node.journal.count("spare.taken"))
+    await until(lambda: node.has_spare)
     (pid,) = node.spare_pids()
     return pid
 
