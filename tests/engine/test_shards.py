@@ -8,6 +8,7 @@ from actors.engine.factory import Wanted, make_engine
 from actors.engine.port import Engine
 from schemas.chunks import Chunk
 from schemas.split import splittable
+from schemas.task import Beams
 from tests.engine.architectures import make_random
 from tests.engine.ranks import Answers, Job, Script, play
 from tests.engine.running import ORIGIN, a_task, finish, likelihoods, run, tokens
@@ -57,6 +58,8 @@ def asked_briefly(engine: Engine) -> Answers:
     """More ranks than cores wait for each other's turns on them."""
     answers = together(engine, 6)
     again = tokens(run(engine, a_task(PROMPTS[2], "again", max_tokens=6)), "again")
+    searched = run(engine, a_task(PROMPTS[2], "searched", max_tokens=6, beams=Beams(width=3)))
+    answers["searched"] = tokens(searched, "searched")
     return {"again": again, **of_all_lengths(engine), **answers}
 
 
