@@ -22,7 +22,8 @@ def in_order(seat: Seat) -> Generator[None]:
     if sys.platform != "linux" or seat.backend != "ring" or not seat.addresses[0].startswith("127."):
         yield
         return
-    before, cores, policy = _threads(), os.sched_getaffinity(0), os.sched_getscheduler(0)
+    before, cores = _threads(), os.sched_getaffinity(0)
+    policy, priority = os.sched_getscheduler(0), os.sched_getparam(0)
     with suppress(OSError):
         os.sched_setaffinity(0, {min(cores)})
         if seat.rank < seat.size - 1:  # one that is woken does not interrupt whoever runs
@@ -30,13 +31,11 @@ def in_order(seat: Seat) -> Generator[None]:
     try:
         yield
     finally:
-        for thread in {
-            threading.get_native_id(),
-            *(_threads() - before),
-        }:  # MLX's are born with what this one had
-            with suppress(OSError):
-                os.sched_setscheduler(thread, policy, os.sched_param(0))
+        born = _threads() - before  # MLX's, with what this one had
+        for thread in (threading.get_native_id(), *born):
+            with suppress(OSError):  # it may have ended
                 os.sched_setaffinity(thread, cores)
+                os.sched_setscheduler(thread, policy, priority)
 
 
 def _threads() -> set[int]:

@@ -35,5 +35,27 @@ def test_one_core_in_order_and_then_all_of_them(addresses: tuple[str, ...], rank
     thread.join()
 
 
+def test_a_rank_in_real_time_keeps_its_cores_and_its_priority() -> None:
+    found: list[object] = []
+
+    def join() -> None:
+        try:
+            os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+        except PermissionError:
+            return
+        for rank in (0, 1):
+            with in_order(Seat(rank=rank, split="tensor", addresses=HERE)):
+                pass
+            found.append((*seen(), os.sched_getparam(0).sched_priority))
+
+    had = os.sched_getaffinity(0)
+    thread = threading.Thread(target=join)
+    thread.start()
+    thread.join()
+    if not found:
+        pytest.skip("this machine gives nobody real time")
+    assert found == [(had, os.SCHED_RR, 1)] * 2
+
+
 def seen(thread: int = 0) -> tuple[set[int], int]:
     return os.sched_getaffinity(thread), os.sched_getscheduler(thread)
