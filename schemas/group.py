@@ -5,6 +5,9 @@ from msgspec import Struct
 from schemas.instance import Split
 from schemas.model import Backend
 
+DIALECT = 1
+"""One more whenever ranks of the version before could not follow: result on rank 0 alone, which tells what it draws."""
+
 
 class Present(Struct, frozen=True, kw_only=True, tag=True):
     """A rank of this attempt is there, and can be reached."""
@@ -17,6 +20,8 @@ class Present(Struct, frozen=True, kw_only=True, tag=True):
     """Equal for ranks that share a loopback interface."""
     line: int = 0
     """Port where the rank before this one keeps a connection to see whether the link is there; 0: an older version's, without."""
+    dialect: int = 0
+    """What ranks send each other within a step, and in which order: one of another would wait for ever; 0: an older version's."""
 
 
 class Piece(Struct, frozen=True, array_like=True):

@@ -14,7 +14,7 @@ from actors.runner.job import RunnerJob
 from actors.runner.line import line_to, waiting_for_line
 from actors.runner.reach import free_port, own_host, own_machine
 from bus.bus import Bus
-from schemas.group import Present, Seat
+from schemas.group import DIALECT, Present, Seat
 from schemas.unreadable import UNREADABLE
 
 PATIENCE_S = 60.0
@@ -31,7 +31,14 @@ async def gathered(bus: Bus, job: RunnerJob) -> AsyncGenerator[Seat]:
     await asyncio.to_thread(import_mlx)  # before it says that it is here: then all join within milliseconds
     host = own_host(job.nats_url)
     async with waiting_for_line(host) as line:
-        me = Present(rank=job.rank, host=host, port=free_port(host), machine=own_machine(), line=line)
+        me = Present(
+            rank=job.rank,
+            host=host,
+            port=free_port(host),
+            machine=own_machine(),
+            line=line,
+            dialect=DIALECT,
+        )
         there = await gather(bus, job, me)
         after = there[(job.rank + 1) % len(there)]
         async with line_to(bus, after, job.ranks[after.rank].node):
@@ -67,7 +74,15 @@ async def gather(bus: Bus, job: RunnerJob, me: Present) -> dict[int, Present]:
             missing = sorted({shard.rank for shard in job.shards} - there.keys())
             reason = f"ranks {missing} of {job.instance} did not come within {PATIENCE_S:g} s"
             raise EngineLoadError(reason, retryable=True) from None
+    _require_one_dialect(job, there, me)
     return there
+
+
+def _require_one_dialect(job: RunnerJob, there: Mapping[int, Present], me: Present) -> None:
+    others = [job.ranks[rank].node for rank in sorted(there) if there[rank].dialect != me.dialect]
+    if others:
+        reason = f"{job.instance} is split over nodes of different versions: {', '.join(others)} and this one"
+        raise EngineLoadError(f"{reason}; run the same version on all of them", retryable=True)
 
 
 def _seat(job: RunnerJob, there: Mapping[int, Present]) -> Seat:

@@ -145,6 +145,20 @@ async def test_a_rank_that_does_not_come_is_named(
         await sit(bus, job(nats_server, 0), asyncio.Barrier(1))
 
 
+async def test_a_rank_of_another_version_is_named_and_not_waited_for(bus: Bus, nats_server: Server) -> None:
+    """It would do its steps in another order, and all would wait for ever."""
+    older = {"type": "Present", "rank": 1, "host": "127.0.0.1", "port": 9, "machine": own_machine()}
+    subject = bus.subjects.group(INSTANCE, 1, "present")
+
+    def answer(payload: bytes, subject: str) -> None:
+        if b'"rank":0' in payload:
+            bus.post(subject, msgspec.json.encode(older))
+
+    async with bus.listening(subject, answer):
+        with pytest.raises(EngineLoadError, match="different versions: n1 and this one"):
+            await sit(bus, job(nats_server, 0, ranks=2), asyncio.Barrier(1))
+
+
 def test_only_ranks_of_one_machine_meet_on_loopback() -> None:
     here = [Present(rank=rank, host=f"10.0.0.{rank}", port=9, machine=own_machine()) for rank in (0, 1)]
     assert addresses(dict(enumerate(here))) == ("127.0.0.1:9", "127.0.0.1:9")
