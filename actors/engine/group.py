@@ -1,7 +1,7 @@
 """The ranks that serve one model together, as one of them sees them; a process is in one group, once.
 
-Whoever waits in a collective burns a core, and waits for ever when a rank is frozen: ranks come here only when there is work,
-and somebody outside has an eye on how long it takes (`actors/worker/watchdog.py`).
+Whoever waits in a collective burns a core, unless it may sleep until then (`inlet.py`), and waits for ever when a rank is frozen:
+ranks come here only when there is work, and somebody outside has an eye on how long it takes (`actors/worker/watchdog.py`).
 """
 
 import json
