@@ -46,3 +46,14 @@ async def test_a_name_that_is_none_says_the_way_out(sources: Sources, source: st
 async def test_a_file_is_no_folder(sources: Sources, llama: Path) -> None:
     with pytest.raises(Unobtainable, match="name the folder"):
         await sources.named(str(llama / "model.safetensors")).fetch(Progress())
+
+
+async def test_a_link_to_nothing_in_a_folder_is_not_there(sources: Sources, llama: Path) -> None:
+    held = (await sources.named(str(llama)).fetch(Progress())).revision
+    (llama / "notes.txt").symlink_to("nowhere")
+    assert (await sources.named(str(llama)).fetch(Progress())).revision == held
+
+
+async def test_what_is_newest_of_a_folder_that_is_not_there(sources: Sources, tmp_path: Path) -> None:
+    with pytest.raises(Unobtainable, match="is not on this node"):
+        await sources.named(str(tmp_path / "nowhere")).newest()
