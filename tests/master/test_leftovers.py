@@ -23,6 +23,7 @@ from schemas.ids import InstanceId, ModelId, NodeId
 from schemas.instance import Shard
 from schemas.model import ModelSpec
 from schemas.refused import Refused
+from schemas.revision import marked
 from schemas.state import State, apply
 from tests.facts import joined
 from tests.schemas.histories import card
@@ -170,6 +171,32 @@ def test_the_files_of_a_version_that_still_serves_are_needed() -> None:
     leftovers.ripe(state, 0.0)
     clock.now = FORGET_MODEL_S
     assert leftovers.ripe(state, 0.0) == []
+
+
+def test_a_folder_that_was_pulled_is_what_load_means_however_long_that_waits() -> None:
+    """The one that was pulled last, and as long as its model is wished for."""
+    clock = Clock()
+    leftovers = Leftovers(clock=clock)
+    spec = ModelSpec(id=MODEL, source="/models/m")
+    pulls = [
+        DownloadReported(
+            node=N1,
+            model=ModelId(marked(MODEL, revision)),
+            source=marked(spec.source, revision),
+            status="complete",
+            pulled=True,
+        )
+        for revision in ("0123456789ab", "cdef01234567")
+    ]
+    state = after(State(), joined("n1"), ModelDesired(spec=spec), *pulls)
+    leftovers.ripe(state, 0.0)
+    clock.now = FORGET_MODEL_S
+    state = after(state, *leftovers.ripe(state, 0.0))
+    assert [each.source for each in state.downloads.values()] == [pulls[1].source]
+    state = after(state, ModelRemoved(model=MODEL))
+    leftovers.ripe(state, 0.0)
+    clock.now += FORGET_MODEL_S
+    assert not after(state, *leftovers.ripe(state, 0.0)).downloads
 
 
 def test_what_was_said_since_is_not_forgotten() -> None:
