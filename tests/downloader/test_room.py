@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from actors.downloader.sources.manifest import FOLDER
-from actors.downloader.sources.room import Kept, leaving
+from actors.downloader.sources.room import Kept, given_back, leaving
 from actors.downloader.sources.shelf import USED, Shelf
 from actors.downloader.sources.source import Unobtainable
 from schemas.commands import Done, PullModel, RemoveModel
@@ -111,6 +111,21 @@ async def test_nothing_goes_in_vain(shelf: Shelf) -> None:
     with pytest.raises(Unobtainable, match="are free"):
         await shelf.make_room("hf:new", shelf.models_dir / "new", 1 << 59)
     assert left(shelf) == "0123"
+
+
+async def test_what_has_a_name_in_a_folder_that_stays_gives_nothing_back(shelf: Shelf) -> None:
+    """Revisions of a model share files: one goes in vain, and two give back what each of them alone does not."""
+    older, served = shelf.models_dir / "0", shelf.models_dir / "3"
+    (older / "weights").unlink()
+    (older / "weights").hardlink_to(served / "weights")
+    (older / "more").hardlink_to(served / "weights")
+    assert [each.bytes // MIB for each in given_back([older, served], shelf.models_dir)] == [0, 1]
+    shelf.in_use = lambda: frozenset({served})
+    with pytest.raises(Unobtainable, match="too few"):
+        await shelf.make_room("hf:new", shelf.models_dir / "new", 4 * MIB)
+    assert left(shelf) == "0123"
+    await shelf.make_room("hf:new", shelf.models_dir / "new", 2 * MIB)
+    assert left(shelf) == "023"
 
 
 async def test_a_model_that_is_placed_while_it_goes_comes_again(join: Join, hub: Hub, llama: Path) -> None:

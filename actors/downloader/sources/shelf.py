@@ -1,7 +1,6 @@
 """The folder in which a node keeps the models that it fetches: how much there is, and what may go."""
 
 import asyncio
-import os
 import shutil
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator
@@ -14,7 +13,7 @@ from actors.downloader.sources.colleagues import Colleagues, Nobody
 from actors.downloader.sources.folder_lock import folder_lock
 from actors.downloader.sources.holding import Holding
 from actors.downloader.sources.manifest import FOLDER, read_manifest, write_manifest
-from actors.downloader.sources.room import Kept, leaving
+from actors.downloader.sources.room import allocated, given_back, leaving
 from actors.downloader.sources.source import Unavailable, Unobtainable
 from actors.downloader.sources.spare import lacks_room, room
 from actors.downloader.sources.throttle import Throttle
@@ -120,14 +119,14 @@ class Shelf:
         """What is to go; raises Unobtainable where that would be in vain."""
         excess = allocated(self.models_dir) + missing - self.max_bytes if self.max_bytes else 0
         idle = sorted((path for path in self._folders() if path not in staying), key=_used_at)
-        kept = [Kept(path, allocated(path)) for path in idle]
+        kept = list(given_back(idle, self.models_dir))
         if (lacking := excess - sum(each.bytes for each in kept)) > 0:
             raise Unobtainable(
                 f"{source} does not fit: it needs {missing:,} more bytes, and models_max_bytes allows "
                 f"{self.max_bytes:,} on this node, {lacking:,} too few beside what is in use"
             )
         going = leaving(excess, kept)
-        free = room(folder) + sum(each.bytes for each in going)
+        free = room(folder, sum(each.bytes for each in going))
         if missing > free:
             raise Unobtainable(lacks_room(source, folder, missing, free))
         return [each.folder for each in going]
@@ -147,19 +146,6 @@ class Shelf:
     def _folders(self) -> Iterator[Path]:
         if self.models_dir.is_dir():
             yield from (path for path in self.models_dir.iterdir() if (path / FOLDER).is_dir())
-
-
-def allocated(folder: Path) -> int:
-    """Bytes of the disk that what is in `folder` takes: of a file with holes, and with several names, once what is there."""
-    seen: dict[tuple[int, int], int] = {}
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            try:
-                stat = (Path(parent) / name).lstat()
-            except FileNotFoundError:  # it goes at this moment
-                continue
-            seen[stat.st_dev, stat.st_ino] = stat.st_blocks * 512
-    return sum(seen.values())
 
 
 def _used_at(folder: Path) -> float:

@@ -8,9 +8,9 @@ from pathlib import Path
 SPARE_BYTES = 64 * 1024 * 1024
 
 
-def room(folder: Path) -> int:
-    """Bytes that models may still take of the disk that `folder` is on."""
-    return max(shutil.disk_usage(folder).free - SPARE_BYTES, 0)
+def room(folder: Path, given_back: int = 0) -> int:
+    """Bytes that models may still take of the disk that `folder` is on, once it has so many back."""
+    return max(shutil.disk_usage(folder).free + given_back - SPARE_BYTES, 0)
 
 
 def require_room(folder: Path, count: int) -> None:
