@@ -38,10 +38,11 @@ async def _remove(where: Where, text: str, names: list[str]) -> list[str]:
         await bus.view.start()
         state = bus.view.state
         model, source = source_of(state, text)
-        having = [row.node for row in file_rows(state, model) if state.nodes[row.node].alive]
-        nodes = [node_named(state, name) for name in names] or having
+        having = {row.node: row.source for row in file_rows(state, model) if state.nodes[row.node].alive}
+        nodes = [node_named(state, name) for name in names] or list(having)
         if not nodes:
             raise CommandFailed(f"no node that is there has files of {text}")
-        for node in nodes:
-            await ordered(bus, node, RemoveModel(model=model, source=source))
+        for node in nodes:  # under one name, nodes may keep different versions; a source is that one
+            kept = having.get(node, source) if text == model else source
+            await ordered(bus, node, RemoveModel(model=model, source=kept))
         return [name_of(state, node) for node in nodes]

@@ -1,5 +1,7 @@
 """A name that stays the same, and other files behind it: seen by what the files are, fetched beside what was here."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -92,6 +94,56 @@ async def test_a_place_that_does_not_answer_is_said(join: Join, hub: Hub) -> Non
     hub.stop()
     answer = await asked(first, SOURCE)
     assert isinstance(answer, Refused) and "cannot be read" in answer.reason
+
+
+async def test_a_node_that_is_offline_asks_nobody(join: Join, hub: Hub, other: Path) -> None:
+    first, second = await join("a"), await join("b", offline=True)
+    await first.pull()
+    await first.pulled()
+    await second.pull()
+    await second.pulled()
+    hub.add("org/llama", other)
+    before = hub.served.total()
+    answer = await asked(second, SOURCE)
+    assert isinstance(answer, Refused) and answer.reason == f"`offline` forbids to ask for {SOURCE}"
+    assert hub.served.total() == before
+
+
+async def test_what_another_node_has_of_a_revision_comes_from_there(
+    join: Join, hub: Hub, llama: Path, other: Path
+) -> None:
+    """Though its place has moved on, and the node is offline."""
+    first, second = await join("a"), await join("b", offline=True)
+    await first.pull()
+    await first.pulled()
+    hub.add("org/llama", other)
+    order = PullModel(model=ModelId("me#newer"), source=await newest(first, SOURCE))
+    for member in (first, second):
+        assert isinstance(await member.ask(order), Done)
+        await member.bus.view.until(
+            lambda state, node=member.bus.node: (
+                (each := state.download(node, order.model)) and each.status == "complete"
+            ),
+            timeout_s=60,
+        )
+        hub.add("org/llama", llama)
+    there = second.folder / f"org--llama@main+{revision_of(order.source)}"
+    assert {name: there.joinpath(name).read_bytes() for name in contents(other)} == contents(other)
+
+
+async def test_a_disk_that_knows_no_second_names_has_the_files_twice(
+    known: Sources, hub: Hub, llama: Path, other: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    hub.add("org/llama", llama)
+    await known.named(SOURCE).fetch(Progress())
+    hub.add("org/llama", other)
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    newer = marked(SOURCE, await known.named(SOURCE).newest())
+    fetched = await known.named(newer).fetch(Progress())
+    assert contents(fetched.folder) == contents(other)
 
 
 async def test_what_has_moved_on_since_is_no_more(known: Sources, hub: Hub, llama: Path, other: Path) -> None:

@@ -18,13 +18,15 @@ def borrow(holding: Holding, others: Iterable[Path]) -> None:
             continue
         for file in holding.files.values():
             if file.file in manifest.files and (file.file.sha256 or file.file.blob or file.file.tag):
-                with suppress(FileNotFoundError):  # that model is removed at this moment
+                with suppress(
+                    OSError
+                ):  # that model is removed at this moment, or the disk knows no second names
                     _link(PieceFile(file.file, manifest.piece_bytes, other), file)
 
 
 def _link(theirs: PieceFile, ours: PieceFile) -> None:
     if not theirs.is_whole or ours.is_whole or ours.gathering.exists():
         return
-    shutil.copyfile(theirs.journal, ours.journal)
     ours.place.hardlink_to(theirs.place)
+    shutil.copyfile(theirs.journal, ours.journal)
     ours.reread()

@@ -39,6 +39,8 @@ class FetchedModel:
         self.folder = shelf.models_dir / outside.folder_name
 
     async def newest(self) -> str:
+        if self.shelf.offline:
+            raise Unobtainable(f"`offline` forbids to ask for {self.place.source}")
         async with self.place.client() as client:
             return (await self._listed(client, self.place)).revision
 

@@ -1,6 +1,7 @@
 """The folder in which a node keeps the models that it fetches: how much there is, and what may go."""
 
 import asyncio
+import re
 import shutil
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator
@@ -136,9 +137,9 @@ class Shelf:
         return holding
 
     def _revisions(self, folder: Path) -> list[Path]:
-        """What else is here of the same model (`sources/pinned.py` names the folders)."""
-        model = folder.name.partition("+")[0]
-        return [each for each in self._folders() if each.name.partition("+")[0] == model and each != folder]
+        """What else is here of the same model."""
+        model = _model(folder)
+        return [each for each in self._folders() if _model(each) == model and each != folder]
 
     def _names(self) -> set[str]:
         return {path.name for path in self._folders()}
@@ -146,6 +147,11 @@ class Shelf:
     def _folders(self) -> Iterator[Path]:
         if self.models_dir.is_dir():
             yield from (path for path in self.models_dir.iterdir() if (path / FOLDER).is_dir())
+
+
+def _model(folder: Path) -> str:
+    """Of folders that `sources/pinned.py` names, the part that all revisions have; others have no such end."""
+    return re.sub(r"\+[0-9a-f]{12}$", "", folder.name)
 
 
 def _used_at(folder: Path) -> float:
