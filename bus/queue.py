@@ -114,7 +114,10 @@ class WorkQueue:
         """A worker's way to this model's tasks; `priority` 0 is served first, 9 last."""
         pulls = Pulls(self._connection, self._stream, self._subjects, model, priority)
         await pulls.prepare()
-        yield pulls
+        try:
+            yield pulls
+        finally:
+            await pulls.leave()
 
 
 class Pulls:
@@ -129,6 +132,12 @@ class Pulls:
         self._model = model
         self._priority = priority
         self._order = LaneOrder()
+        self._ending: set[asyncio.Task[None]] = set()
+
+    async def leave(self) -> None:
+        """When tasks that are still on their way have been given back."""
+        if self._ending:
+            await asyncio.wait(self._ending)
 
     async def prepare(self) -> None:
         """Make the consumers of this model's lanes, where they are missing."""
@@ -192,15 +201,17 @@ class Pulls:
         subscription = await self._connection.subscribe(f"{address}.*", inbox.put)
         over = self._connection.life_event()
         watch = asyncio.create_task(tell_end(over, inbox))
-        first: Msg | None = None
+        more = True
         try:
             await self._ask(address, lanes, how)
             first = await self._first(inbox, [f"{address}.{lane}" for lane in lanes])
+            more = len(lanes) > 1
         finally:
             watch.cancel()
             self._connection.forget(over)
-            await self._connection.unsubscribe(subscription)
-            await self._return(inbox)
+            ending = asyncio.create_task(self._end(subscription, inbox, more=more))
+            self._ending.add(ending)
+            ending.add_done_callback(self._ending.discard)
         return None if first is None else await self._decoded(first)
 
     async def _ask(self, address: str, lanes: Sequence[Lane], how: Mapping[str, object]) -> None:
@@ -227,8 +238,12 @@ class Pulls:
                 return None
             heard[message.subject] = time.monotonic()
 
-    async def _return(self, inbox: "asyncio.Queue[Msg | None]") -> None:
-        """What came besides goes back at once."""
+    async def _end(self, subscription: Any, inbox: "asyncio.Queue[Msg | None]", *, more: bool) -> None:
+        """What came besides goes back at once, and what is still on its way, where there may be more.
+
+        A task of its own: who takes the first one does not wait for it, and who is cancelled does not interrupt it.
+        """
+        await (self._connection.hear_out if more else self._connection.unsubscribe)(subscription)
         while not inbox.empty():
             message = inbox.get_nowait()
             if message is not None and is_stored(message):

@@ -1,7 +1,8 @@
 """The work queue on a real nats-server: lanes, priorities, tasks that return, tasks that expire."""
 
 import asyncio
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import msgspec
@@ -11,11 +12,13 @@ from bus.address import asking
 from bus.bus import Bus
 from bus.errors import QueueFull, TooLarge
 from bus.queue import Pulls
+from bus.server import Server
 from bus.subjects import token
 from schemas.ids import ApiId, InstanceId, ModelId, NodeId, RequestId
 from schemas.task import Lane, Sampling, Task
 from tests.conftest import ConnectBus
 from tests.foreign import two_sites
+from tests.relay import Relay, relaying
 
 MODEL = ModelId("org/model.v1")
 
@@ -121,6 +124,57 @@ async def test_a_model_may_have_a_long_name(bus: Bus) -> None:
 async def test_the_same_attempt_waits_only_once(bus: Bus) -> None:
     tickets = [await bus.queue.put(task("a"), 60) for _ in range(2)]
     assert tickets[0] == tickets[1]
+
+
+@asynccontextmanager
+async def slow_worker(url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Relay, Pulls]]:
+    """It says that it leaves, and the server hears that when the relay is released; what it does not return, nobody gets."""
+    monkeypatch.setattr("bus.queue.ACK_WAIT_S", 600.0)
+    monkeypatch.setattr("bus.connection.HEAR_OUT_S", 60.0)
+    async with relaying(int(url.rpartition(":")[2])) as relay:
+        far = await Bus.connect(relay.url, "troupe", "far", NodeId("far"))
+        async with far.queue.pulls(MODEL) as pulls:
+            yield relay, pulls
+        await far.close()
+
+
+async def on_its_way(bus: Bus, lane: Lane) -> None:
+    await bus.queue.put(task(lane, lane), 60)
+    async with asyncio.timeout(30):
+        while True:
+            info = await bus.connection.jetstream.consumer_info("troupe_tasks", f"{token(MODEL)}_{lane}")
+            if info.num_ack_pending == 1:
+                return
+
+
+async def test_a_task_on_its_way_to_a_worker_that_leaves_goes_to_another_one_at_once(
+    bus: Bus, nats_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with slow_worker(nats_server.url, monkeypatch) as (relay, pulls):
+        pulling = asyncio.create_task(pulls.next())
+        await wait_at_the_server(bus, pulls=1)
+        relay.set_trap(b"UNSUB")
+        pulling.cancel()
+        await relay.sprung.wait()
+        await on_its_way(bus, "normal")
+        relay.release()
+    async with bus.queue.pulls(MODEL) as others:
+        assert await taken(others, within_s=60) == "normal"
+
+
+async def test_of_two_that_come_at_once_the_second_one_does_not_wait(
+    bus: Bus, nats_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker without work asks for all lanes, and takes one task."""
+    async with slow_worker(nats_server.url, monkeypatch) as (relay, pulls):
+        first = asyncio.create_task(taken(pulls, within_s=60))
+        await wait_at_the_server(bus, pulls=1)
+        relay.set_trap(b"UNSUB")
+        await bus.queue.put(task("normal"), 60)
+        assert await first == "normal"
+        await on_its_way(bus, "batch")
+        relay.release()
+        assert await taken(pulls, within_s=60) == "batch"
 
 
 async def test_a_pull_that_was_lost_between_two_sites_is_sent_again(
