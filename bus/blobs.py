@@ -3,7 +3,7 @@
 import asyncio
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from io import BytesIO
 
 from nats.errors import ConnectionClosedError, OutboundBufferLimitError
@@ -75,11 +75,34 @@ class Blobs:
 
     async def names(self) -> frozenset[str]:
         """What is stored; an object that was deleted, and not removed, counts as well."""
-        prefix = f"$O.{self._name}.M."
+        found: set[str] = set()
+        for each in await self._listed("M"):
+            with suppress(ValueError):  # somebody else's garbage
+                found.add(urlsafe_b64decode(each).decode())
+        return frozenset(found)
+
+    async def strays(self) -> frozenset[str]:
+        """Parts that belong to no object: they are on their way, or who stored them was killed or was not the only one."""
+        parts = await self._listed("C")
+        for name in await self.names():
+            with suppress(BlobMissing):
+                async with self._store(f"{name} cannot be looked up") as store:
+                    parts -= {(await store.get_info(name)).nuid or ""}
+        return parts
+
+    async def remove_stray(self, part: str) -> None:
+        """Give its bytes back."""
+        async with self._store(f"part {part} cannot be removed"):
+            await self._connection.jetstream.purge_stream(
+                f"OBJ_{self._name}", subject=f"$O.{self._name}.C.{part}"
+            )
+
+    async def _listed(self, kind: str) -> frozenset[str]:
+        """The last tokens of subjects: names in base64 (`M`), or parts, each the chunks of one `put` (`C`)."""
+        prefix = f"$O.{self._name}.{kind}."
         async with self._store("its objects cannot be listed"):
             info = await self._connection.jetstream.stream_info(f"OBJ_{self._name}", f"{prefix}>")
-        subjects = info.state.subjects or {}
-        return frozenset(urlsafe_b64decode(each.removeprefix(prefix)).decode() for each in subjects)
+        return frozenset(each.removeprefix(prefix) for each in info.state.subjects or {})
 
     async def remove(self, name: str) -> None:
         """Delete an object, and the marker that this leaves, unless somebody has stored it again since."""

@@ -29,11 +29,12 @@ class ArtifactKeeper:
 
     async def tidy(self, require_valid: Callable[[], None]) -> None:
         """Delete what has been needed by nobody for long; `require_valid` raises when this one leads no more."""
-        idle = await self._bus.artifacts.names() - frozenset(needed(self._bus.view.state))
-        over, _wait_s = self._unneeded.ripe(dict.fromkeys(idle, self._after_s), self._clock())
+        store = self._bus.artifacts
+        idle, strays = await store.names() - frozenset(needed(self._bus.view.state)), await store.strays()
+        over, _wait_s = self._unneeded.ripe(dict.fromkeys(idle | strays, self._after_s), self._clock())
         for name in sorted(over):
             require_valid()
-            await self._drop(name)
+            await (store.remove_stray(name) if name in strays else self._drop(name))
 
     async def _drop(self, name: str) -> None:
         """Who tells a card looks afterwards whether its artifact is there, and this one whether a card was told."""

@@ -1,5 +1,7 @@
 """What the leader deletes of the object store, on a real bus: what nobody names, and never what somebody does."""
 
+import asyncio
+
 import pytest
 from msgspec.structs import replace
 
@@ -55,6 +57,24 @@ async def test_what_nobody_needs_goes_when_that_has_lasted(stored: Bus) -> None:
     assert await stored.artifacts.get("newer") == b"newer"
     info = await stored.connection.jetstream.stream_info("OBJ_troupe_artifacts")
     assert info.state.messages == 2, "one object: what it is, and its bytes"
+
+
+async def test_parts_that_belong_to_no_artifact_go(bus: Bus) -> None:
+    """Of one whose storing was killed midway, and of several nodes that stored the same at once."""
+    await tell(bus, described("/newer", "newer"))
+    await asyncio.gather(*(bus.artifacts.put("newer", b"newer") for _ in range(3)))
+    await bus.connection.jetstream.publish("$O.troupe_artifacts.C.killed", b"half")
+    await bus.connection.jetstream.publish("$O.troupe_artifacts.M.garbage", b"of somebody else")
+    now = 0.0
+    keeper = ArtifactKeeper(bus, after_s=60, clock=lambda: now)
+    await keeper.tidy(leads)
+    assert "killed" in await bus.artifacts.strays()
+    now = 61.0
+    await keeper.tidy(leads)
+    assert await bus.artifacts.strays() == set()
+    assert await bus.artifacts.get("newer") == b"newer"
+    info = await bus.connection.jetstream.stream_info("OBJ_troupe_artifacts")
+    assert info.state.messages == 3, "one object, what it is and its bytes; and the garbage"
 
 
 async def test_an_older_version_keeps_its_own_until_its_files_are_gone_everywhere(stored: Bus) -> None:
