@@ -25,6 +25,7 @@ from schemas.commands import LoadModel, UnloadModel
 from schemas.ids import ModelId, NodeId
 from schemas.model import DRAFT_TOKENS, IDLE_TIMEOUT_S, EngineName, ModelSpec, SimulatedSpeed
 from schemas.refused import Refused
+from schemas.revision import meant
 
 GONE_S = 30.0
 SIMULATED = "Only with --engine simulated"
@@ -233,8 +234,9 @@ async def _load(where: Where, asked: _Asked, patience_s: float | None, as_json: 
     async with bus_at(address) as bus:
         await bus.view.start()
         spec = _spec(asked, bus, address.local.node_id if address.local else None)
+        source = meant(bus.view.state, spec.id, spec.source)
         seq = await _ordered(bus, LoadModel(spec=spec))
-        loaded = Loaded(model=spec.id, source=spec.source, seq=seq)
+        loaded = Loaded(model=spec.id, source=source, seq=seq)
         if patience_s is None:
             return loaded
         with display_for(spec.id, as_json) as display:

@@ -87,7 +87,8 @@ async def _pull(
         state = bus.view.state
         model, source = source_of(state, text)
         here = address.local.node_id if address.local else None
-        nodes = _nodes(state, names, everywhere, carrier(state, model, source) or here)
+        of_folder = None if names else carrier(state, model, source)
+        nodes = [of_folder] if of_folder else _nodes(state, names, everywhere, here)
         found = Found(source)
         if not revision_of(text) and not verify:
             found = await newest(bus, nodes[0], meant(state, model, unmarked(source)))
