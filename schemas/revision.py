@@ -31,9 +31,10 @@ def revision_name(content: str) -> str:
 
 
 def meant(state: State, model: ModelId, source: str) -> str:
-    """What somebody means who asks for `source` without a revision: what was pulled last, else what `model` serves of it."""
+    """What somebody means who asks for `source` without a revision: what was pulled last, else what `model` has of it now."""
     known = state.models.get(model)
-    served = known.spec.source if known is not None and unmarked(known.spec.source) == source else source
+    now = () if known is None else (known.spec.source, known.spec.draft)
+    served = next((each for each in now if unmarked(each) == source), source)
     pulled = [each for each in state.downloads.values() if each.pulled and each.status == "complete"]
     newer = [each for each in pulled if each.source != source and unmarked(each.source) == source]
     return max(newer, key=lambda each: each.seq).source if newer else served

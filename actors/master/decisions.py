@@ -83,7 +83,8 @@ def decide(state: State, command: MasterCommand, ripe: Ripe = NOTHING) -> list[D
 
 def _load(state: State, command: LoadModel) -> list[Decided] | Refused:
     wish = command.spec
-    spec = replace(wish, source=meant(state, wish.id, wish.source))
+    source, draft = meant(state, wish.id, wish.source), meant(state, wish.id, wish.draft)
+    spec = replace(wish, source=source, draft=draft)
     named = [spec.node, *spec.exclude, *(share.node for share in spec.split)]
     for node in named:
         if node is not None and node not in state.nodes:

@@ -86,17 +86,19 @@ def _needed(state: State) -> set[ModelId]:
 
 def _is_needed(download: Download, needed: set[ModelId], state: State) -> bool:
     """Files that are kept on a node are known for as long as they and the node are there."""
-    if download.model in needed or _is_meant(download, needed, state):
+    if download.model in needed or _is_meant(download, state):
         return True
     comes = download.status == "downloading" or (download.pulled and not download.is_over)
     kept = comes or download.status == "complete" or download.bytes_done > 0
     return download.node in state.nodes and kept and not download.source.startswith(IN_PLACE)
 
 
-def _is_meant(download: Download, needed: set[ModelId], state: State) -> bool:
+def _is_meant(download: Download, state: State) -> bool:
     """It was pulled to be loaded by a name that is served: nothing of a folder is kept on nodes, but what `load` means is."""
-    model, place = ModelId(unmarked(download.model)), unmarked(download.source)
-    return download.pulled and model in needed and meant(state, model, place) == download.source
+    specs = [model.spec for model in state.models.values()]
+    served = {unmarked(source) for spec in specs for source in (spec.source, spec.draft)}
+    place = unmarked(download.source)
+    return download.pulled and place in served and meant(state, download.model, place) == download.source
 
 
 def _file(download: Download) -> Forgotten:

@@ -4,6 +4,7 @@ from itertools import count
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from actors.master.complaints import Complaints
 from actors.master.decisions import backoff_s, decide, heal
@@ -13,6 +14,7 @@ from actors.master.senses import Senses
 from schemas.commands import DrainNode, LoadModel, RestartInstance, UnloadModel
 from schemas.events import (
     Decided,
+    DownloadReported,
     InstanceDeleted,
     InstancePlaced,
     InstanceRetried,
@@ -32,6 +34,7 @@ from schemas.link import Link
 from schemas.model import ModelCard, ModelSpec
 from schemas.presence import is_alive
 from schemas.refused import Refused
+from schemas.revision import marked
 from schemas.state import State, apply
 from tests.facts import GIB, joined, profile
 from tests.replay import replay
@@ -42,7 +45,14 @@ EVERYTHING = Ripe()
 
 
 def after(
-    state: State, *events: Decided | LinksMeasured | NodeJoined | NodeLeft | RunnerReported | ModelDescribed
+    state: State,
+    *events: Decided
+    | DownloadReported
+    | LinksMeasured
+    | NodeJoined
+    | NodeLeft
+    | RunnerReported
+    | ModelDescribed,
 ) -> State:
     for event in events:
         state = apply(state, Recorded(seq=state.seq + 1, time=float(state.seq), event=event))  # type: ignore[arg-type]
@@ -222,6 +232,20 @@ def test_a_split_over_a_cut_link_waits_until_it_is_there_and_says_so() -> None:
     [retried] = heal(state, Ripe(failed=frozenset({instance.id})))
     state = healed(after(state, retried), EVERYTHING)
     assert (state.instances[instance.id].attempt, state.models[spec.id].unplaced) == (2, "")
+
+
+def test_what_was_pulled_is_loaded_of_a_model_and_of_its_draft() -> None:
+    spec = ModelSpec(id=ModelId("m"), source="hf:org/m", draft="hf:org/draft")
+    newer = replace(spec, source=marked(spec.source, "0" * 12), draft=marked(spec.draft, "1" * 12))
+    pulls = (
+        DownloadReported(
+            node=NodeId("n"), model=ModelId(source), source=source, status="complete", pulled=True
+        )
+        for source in (newer.source, newer.draft)
+    )
+    state = after(State(), ModelDesired(spec=spec), *pulls)
+    assert decide(state, LoadModel(spec=spec)) == [ModelDesired(spec=newer)]
+    assert decide(after(state, ModelDesired(spec=newer)), LoadModel(spec=spec)) == []
 
 
 def test_no_worker_is_said() -> None:

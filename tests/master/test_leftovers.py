@@ -177,7 +177,7 @@ def test_a_folder_that_was_pulled_is_what_load_means_however_long_that_waits() -
     """The one that was pulled last, and as long as its model is wished for."""
     clock = Clock()
     leftovers = Leftovers(clock=clock)
-    spec = ModelSpec(id=MODEL, source="/models/m")
+    spec = ModelSpec(id=ModelId("mine"), source="/models/m")
     pulls = [
         DownloadReported(
             node=N1,
@@ -193,7 +193,7 @@ def test_a_folder_that_was_pulled_is_what_load_means_however_long_that_waits() -
     clock.now = FORGET_MODEL_S
     state = after(state, *leftovers.ripe(state, 0.0))
     assert [each.source for each in state.downloads.values()] == [pulls[1].source]
-    state = after(state, ModelRemoved(model=MODEL))
+    state = after(state, ModelRemoved(model=spec.id))
     leftovers.ripe(state, 0.0)
     clock.now += FORGET_MODEL_S
     assert not after(state, *leftovers.ripe(state, 0.0)).downloads

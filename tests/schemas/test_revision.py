@@ -41,3 +41,13 @@ def test_what_is_served_stays_where_nothing_was_pulled() -> None:
     assert meant(state, ME, SOURCE) == served
     assert meant(state, ME, "hf:org/other") == "hf:org/other"
     assert meant(state, ModelId("mine"), SOURCE) == SOURCE
+
+
+def test_a_draft_is_meant_like_its_model() -> None:
+    draft = "hf:org/draft"
+    spec = ModelSpec(id=ME, source=SOURCE, draft=marked(draft, OLDER))
+    state = after(State(), ModelDesired(spec=spec))
+    assert meant(state, ME, draft) == spec.draft
+    assert meant(state, ME, SOURCE) == SOURCE
+    assert meant(state, ME, "") == "", "one without a draft"
+    assert meant(after(state, pulled(marked(draft, NEWER))), ME, draft) == marked(draft, NEWER)
