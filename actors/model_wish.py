@@ -62,8 +62,7 @@ def name_and_source(text: str) -> tuple[str, str]:
         called, source = name_and_source(unmarked(text))
         return called, marked(source, revision)
     if text.startswith(PLACES):
-        source = text.rstrip("/")
-        return source.rpartition("/")[2], source
+        return _at(text.rstrip("/"), text)
     builtin = text.removeprefix("builtin:")
     if builtin in BUILTIN:
         return builtin, f"builtin:{builtin}"
@@ -77,6 +76,14 @@ def name_and_source(text: str) -> tuple[str, str]:
         raise UnknownModel(_sentence(text))
     revision = f"@{hub['revision']}" if hub["revision"] else ""
     return hub["repo"], f"hf:{hub['repo']}{revision}"
+
+
+def _at(address: str, text: str) -> tuple[str, str]:
+    """Called as its folder is."""
+    host, _, folder = address.partition("//")[2].partition("/")
+    if not host or (text.startswith("s3://") and not folder):
+        raise UnknownModel(f"{text!r} names no model: write s3://BUCKET/PREFIX or https://HOST/FOLDER")
+    return address.rpartition("/")[2], address
 
 
 def _siblings(folder: Path) -> str:

@@ -46,6 +46,9 @@ def test_a_folder_is_bound_to_the_node_that_has_it(tmp_path: Path, monkeypatch: 
         ("./file", "it is a file"),
         ("a/b/c", "is no model"),
         ("", "is no model"),
+        ("s3://", "'s3://' names no model: write s3://BUCKET/PREFIX"),
+        ("s3://bucket/", "names no model: write s3://BUCKET/PREFIX"),
+        ("https:///models", "names no model"),
     ],
 )
 def test_other_names_are_answered_with_what_would_do(
