@@ -13,7 +13,7 @@ from tests.bench.crowd import Job, Result
 from tests.bench.processes import CpuMeter, crowd
 from tests.bench.table import Table, ms, percentile
 from tests.models import make_random_llama
-from tests.nodes import NodeProcess, StartNode
+from tests.nodes import NodeProcess, StartNode, is_spare
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(0)]
 
@@ -61,7 +61,9 @@ class Sum:
 def runner_pid(core: NodeProcess) -> int:
     """Of the one runner, whichever program it is."""
     (pid,) = (
-        child.pid for child in psutil.Process(core.process.pid).children() if "runner" in child.cmdline()[-1]
+        child.pid
+        for child in psutil.Process(core.process.pid).children()
+        if any(word.endswith("runner") for word in child.cmdline()) and not is_spare(child)
     )
     return pid
 
