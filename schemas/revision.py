@@ -31,10 +31,16 @@ def revision_name(content: str) -> str:
 
 
 def meant(state: State, model: ModelId, source: str) -> str:
-    """What somebody means who asks for `source` without a revision: what was pulled last, else what `model` has of it now."""
+    """What somebody means who asks for `source` without a revision: what was pulled of it last, since `model` was wished for
+    as it is now; else what that has of it."""
     known = state.models.get(model)
     now = () if known is None else (known.spec.source, known.spec.draft)
-    served = next((each for each in now if unmarked(each) == source), source)
-    pulled = [each for each in state.downloads.values() if each.pulled and each.status == "complete"]
-    newer = [each for each in pulled if each.source != source and unmarked(each.source) == source]
-    return max(newer, key=lambda each: each.seq).source if newer else served
+    served = [each for each in now if unmarked(each) == source]
+    since = known.wished if known is not None and served else 0
+    pulled = [
+        each
+        for each in state.downloads.values()
+        if each.pulled and each.status == "complete" and each.seq > since
+        if each.source != source and unmarked(each.source) == source
+    ]
+    return max(pulled, key=lambda each: each.seq).source if pulled else (*served, source)[0]

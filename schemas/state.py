@@ -91,6 +91,8 @@ class Model(Struct, frozen=True, kw_only=True):
     """Of one that is loaded on demand: it is to be loaded now."""
     idled_why: str = ""
     """Of one that is loaded on demand: why it was unloaded last."""
+    wished: int = 0
+    """The sequence of the last wish for it."""
 
     @property
     def wanted(self) -> int:
@@ -260,7 +262,7 @@ def _decided(before: Entity | None, recorded: Recorded) -> Entity | None:
         case LeaderElected():
             return Leader(seq=seq, node=event.node, term=event.term)
         case ModelDesired():
-            return Model(seq=seq, spec=event.spec, demanded=_was_loaded(before))
+            return Model(seq=seq, spec=event.spec, demanded=_was_loaded(before), wished=seq)
         case ModelUnplaced() | ModelDemanded() | ModelIdled():
             return _of_model(before, event, seq)
         case NodeDrained():
@@ -318,7 +320,7 @@ def _of_model(
             before, seq=seq, unplaced=event.reason, missing_bytes=event.missing_bytes, absent=event.absent
         )
     demanded, why = (True, "") if isinstance(event, ModelDemanded) else (False, event.why)
-    return Model(seq=seq, spec=before.spec, demanded=demanded, idled_why=why)
+    return Model(seq=seq, spec=before.spec, demanded=demanded, idled_why=why, wished=before.wished)
 
 
 def _described(before: Entity | None, event: ModelDescribed, seq: int) -> Card:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from schemas.events import DownloadReported, ModelDesired
+from schemas.events import DownloadReported, ModelDemanded, ModelDesired, ModelUnplaced
 from schemas.ids import ModelId, NodeId
 from schemas.model import ModelSpec
 from schemas.revision import marked, meant, revision_of, unmarked
@@ -41,6 +41,20 @@ def test_what_is_served_stays_where_nothing_was_pulled() -> None:
     assert meant(state, ME, SOURCE) == served
     assert meant(state, ME, "hf:org/other") == "hf:org/other"
     assert meant(state, ModelId("mine"), SOURCE) == SOURCE
+
+
+def test_what_was_loaded_since_by_its_revision_stays() -> None:
+    """Somebody went back to it, and now wants another copy."""
+    older, newer = marked(SOURCE, OLDER), marked(SOURCE, NEWER)
+    back = ModelDesired(spec=ModelSpec(id=ME, source=older))
+    state = after(State(), pulled(newer), ModelDesired(spec=ModelSpec(id=ME, source=newer)), back)
+    assert meant(state, ME, SOURCE) == older
+    state = after(state, ModelUnplaced(model=ME, reason="no place"))
+    assert meant(state, ME, SOURCE) == older
+    assert meant(state, ModelId("mine"), SOURCE) == newer
+    assert meant(after(state, pulled(newer)), ME, SOURCE) == newer
+    demanded = after(state, pulled(newer), ModelDemanded(model=ME))
+    assert meant(demanded, ME, SOURCE) == newer
 
 
 def test_a_draft_is_meant_like_its_model() -> None:
