@@ -36,6 +36,7 @@ from schemas.events import (
 from schemas.ids import InstanceId, ModelId, new_instance_id
 from schemas.instance import Instance
 from schemas.nearest import did_you_mean
+from schemas.node_names import in_names
 from schemas.presence import is_alive, is_whole
 from schemas.refused import Refused
 from schemas.revision import meant
@@ -90,9 +91,9 @@ def _load(state: State, command: LoadModel) -> list[Decided] | Refused:
         if node is not None and node not in state.nodes:
             return _unknown("node", node, state.nodes)
     if problem := contradiction(spec):
-        return Refused("bad_request", problem)
+        return Refused("bad_request", in_names(problem, state))
     if spec.strategy == "hybrid" and (older := without_hybrids(state)):
-        return Refused("conflict", knows_none(older))
+        return Refused("conflict", in_names(knows_none(older), state))
     before = state.models.get(spec.id)
     if before is None or before.spec != spec:
         return [ModelDesired(spec=spec)]

@@ -16,6 +16,7 @@ from actors.placement.topology import Machine, Topology
 from schemas.ids import InstanceId, NodeId
 from schemas.instance import Instance, Shard, Split
 from schemas.model import ModelCard, ModelSpec
+from schemas.node_names import in_names
 from schemas.plan import Plan, Previews, RefusedPlan
 from schemas.split import sharers, splittable
 from schemas.state import Node, State
@@ -56,7 +57,7 @@ def place(spec: ModelSpec, state: State, but: InstanceId | None = None) -> Place
         return question
     chosen = choose(question)
     if isinstance(chosen, RefusedPlan):
-        return NoPlace(f"{spec.id} has no place: {chosen.reason}", chosen.missing_bytes)
+        return NoPlace(f"{spec.id} has no place: {in_names(chosen.reason, state)}", chosen.missing_bytes)
     return Placement(tuple(_shards(chosen)), chosen.split)
 
 
@@ -70,7 +71,8 @@ def preview(spec: ModelSpec, state: State) -> Previews:
     if isinstance(question, NoPlace):
         return _nothing(spec, question.reason)
     plans, refused = previews(question)
-    return Previews(model=spec.id, plans=tuple(plans), refused=tuple(refused))
+    told = tuple(msgspec.structs.replace(one, reason=in_names(one.reason, state)) for one in refused)
+    return Previews(model=spec.id, plans=tuple(plans), refused=told)
 
 
 def _nothing(spec: ModelSpec, reason: str) -> Previews:
@@ -88,9 +90,8 @@ def ask(spec: ModelSpec, state: State, but: InstanceId | None = None) -> Questio
     if spec.node is not None:
         workers = [node for node in workers if node.id == spec.node]
         if not workers:
-            return NoPlace(
-                f"{spec.id} may only run on node {spec.node}, which is not there or is drained", absent=True
-            )
+            why = f"may only run on node {spec.node}, which is not there or is drained"
+            return NoPlace(f"{spec.id} {in_names(why, state)}", absent=True)
     if not workers:
         left_out = spec.exclude or any(node.draining for node in state.nodes.values())
         besides = " besides those that are excluded or drained" if left_out else ""

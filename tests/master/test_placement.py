@@ -239,6 +239,19 @@ def test_excluded_nodes_carry_nothing() -> None:
     assert isinstance(lack, NoPlace) and "besides those that are excluded" in lack.reason
 
 
+def test_nodes_are_called_by_their_names_but_by_those_that_several_have() -> None:
+    twin = joined("n3", name="zeus"), joined("n4", name="zeus")
+    state = after(State(), joined("n1", name="hera"), joined("n2", name="ares"), *twin)
+    nodes = [Share(node=NodeId(f"n{at}")) for at in (1, 3)]
+    for excluded, said in zip(nodes, ("node hera of the split", "node n3 of the split"), strict=True):
+        wish = msgspec.structs.replace(BIG, split=tuple(nodes), exclude=(excluded.node,))
+        refused = decide(state, LoadModel(spec=wish))
+        assert isinstance(refused, Refused) and said in refused.reason
+    state = after(state, NodeLost(node=N2, incarnation="one", why="its lease ran out"))
+    lack = place(msgspec.structs.replace(BIG, node=N2), state)
+    assert isinstance(lack, NoPlace) and "may only run on node ares" in lack.reason
+
+
 @pytest.mark.parametrize(
     ("wishes", "said"),
     [
