@@ -110,7 +110,10 @@ class Carrying:
     async def _live(self, path: str, draft_path: str) -> Ending:
         job = self._job(self._instance, self._shard, path)
         job = msgspec.structs.replace(job, draft_path=draft_path, standing=self._standing)
-        process = self._process = await self._start()
+        try:
+            process = self._process = await self._start()
+        except OSError as error:
+            return Ending(f"no process can be started: {error}", True, "")
         try:
             await process.begin(job, self._logs / f"{self._name}.log")
             if self._standing != job.standing:

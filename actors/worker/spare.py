@@ -67,7 +67,11 @@ class Spare:
     async def _life(self) -> bool:
         """Of one spare, until it is taken or ends; returns whether it was taken."""
         self._taken.clear()
-        process = self.process = await RunnerProcess.start(SPARE)
+        try:
+            process = self.process = await RunnerProcess.start(SPARE)
+        except OSError as error:  # no room for one more process: those that serve go on
+            self._log.warning("spare.missing", reason=str(error))
+            return False
         self._log.debug("spare.started", pid=process.pid)
         ended = asyncio.create_task(process.ended())
         taken = asyncio.create_task(self._taken.wait())

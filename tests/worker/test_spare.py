@@ -3,11 +3,14 @@
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import psutil
+import pytest
+from structlog.testing import capture_logs
 
 from actors.runner.job import RunnerJob
 from actors.worker.spare import Spare
@@ -80,6 +83,16 @@ async def test_one_that_is_killed_is_replaced() -> None:
         os.kill(pid, signal.SIGKILL)
         again = await waiting(spare, besides=pid)
     assert is_gone(again)
+
+
+async def test_one_that_cannot_be_started_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends nobody: a machine without room for one more process has runners that serve."""
+    with monkeypatch.context() as patched, capture_logs() as said:
+        patched.setattr(sys, "executable", "/nowhere/python")
+        async with kept() as spare:
+            await until(lambda: "spare.missing" in [line["event"] for line in said])
+            patched.undo()
+            await waiting(spare)
 
 
 async def test_one_that_is_stopped_holds_nobody_up() -> None:
