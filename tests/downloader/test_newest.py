@@ -178,6 +178,35 @@ async def test_a_folder_that_was_changed(join: Join, llama: Path, other: Path) -
     assert await newest(first, source) == source
 
 
+async def test_no_version_that_is_carried_goes_for_another_model(
+    join: Join, hub: Hub, llama: Path, other: Path
+) -> None:
+    first = await join("a", max_bytes=5 * sum(map(len, contents(llama).values())) // 2)
+    older = ModelSpec(id=ME, source=SOURCE)
+    shards = (Shard(node=NodeId("a")),)
+    await decide(
+        first, ModelDesired(spec=older), InstancePlaced(instance=InstanceId("i"), spec=older, shards=shards)
+    )
+    since = (await first.pulled()).seq
+    hub.add("org/llama", other)
+    hub.add("org/other", make_random_llama(other.parent / "third", seed=2))
+    newer = ModelSpec(id=ME, source=await newest(first, SOURCE))
+    await decide(
+        first, ModelDesired(spec=newer), InstancePlaced(instance=InstanceId("j"), spec=newer, shards=shards)
+    )
+    assert (await first.pulled(since)).source == newer.source
+    order = PullModel(model=ModelId("third"), source="hf:org/other")
+    assert isinstance(await first.ask(order), Done)
+    await first.bus.view.until(
+        lambda state: (
+            (each := state.download(NodeId("a"), order.model)) and "models_max_bytes" in each.reason
+        ),
+        timeout_s=60,
+    )
+    assert contents(first.model) == contents(llama)
+    assert contents(first.folder / f"org--llama@main+{revision_of(newer.source)}") == contents(other)
+
+
 async def decide(member: Member, *events: ModelDesired | InstancePlaced) -> None:
     for event in events:
         await member.bus.log.decide(event, term=1, after=await member.bus.log.last_decision())
