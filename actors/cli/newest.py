@@ -11,7 +11,7 @@ from schemas.revision import marked, revision_of
 from schemas.state import State
 
 ANSWER_S = 45.0
-"""A place that says nothing is given up after 30 s."""
+"""A node gives up a place that says nothing after 20 s, and asks one after the other."""
 
 
 class Found(Struct, frozen=True):

@@ -34,6 +34,9 @@ from schemas.refused import Refused
 from schemas.revision import marked, revision_of
 from schemas.state import Download
 
+NEWEST_S = 20.0
+"""How long a place is asked what it holds: whoever pulls waits for it, and goes on without; seconds."""
+
 
 class Downloader(Actor):
     """Fetches, checks and describes each model that has a shard on this node; one never waits for another."""
@@ -106,13 +109,16 @@ class Downloader(Actor):
             await asyncio.Event().wait()
 
     async def _newest(self, question: FindNewest) -> Newest | Refused:
-        """Beside the inbox, as it takes as long as a place outside takes to answer."""
+        """Beside the inbox, as it takes as long as a place outside, or a network disk, takes to answer."""
         source = question.source
         known = revision_of(source) or self._known_revision(source)
         try:
-            held = await self.sources.named(source).newest()
+            async with asyncio.timeout(NEWEST_S):
+                held = await self.sources.named(source).newest()
         except (Unavailable, Unobtainable) as failure:
             return Refused("unavailable", str(failure))
+        except TimeoutError:
+            return Refused("unavailable", f"the place of {source} has not answered within {NEWEST_S:g} s")
         return Newest(source=source if not known or held == known else marked(source, held))
 
     def _known_revision(self, source: str) -> str:

@@ -2,6 +2,8 @@
 
 import errno
 import os
+import socket
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from actors.downloader.sources.fetched_model import FetchedModel
 from actors.downloader.sources.source import Progress, Unobtainable
 from actors.downloader.sources.sources import Sources
+from bus.errors import NobodyThere
 from schemas.commands import Done, FindNewest, Newest, NewestAnswer, PullModel
 from schemas.events import InstancePlaced, ModelDesired
 from schemas.ids import InstanceId, ModelId, NodeId
@@ -30,7 +33,11 @@ def other(tmp_path: Path) -> Path:
 
 async def asked(member: Member, source: str) -> Newest | Refused:
     bus = member.bus
-    return await bus.ask(bus.subjects.newest(bus.node), FindNewest(source=source), NewestAnswer, timeout_s=60)
+    while True:
+        with suppress(NobodyThere):  # it has only just begun
+            return await bus.ask(
+                bus.subjects.newest(bus.node), FindNewest(source=source), NewestAnswer, timeout_s=60
+            )
 
 
 async def newest(member: Member, source: str) -> str:
@@ -94,6 +101,16 @@ async def test_a_place_that_does_not_answer_is_said(join: Join, hub: Hub) -> Non
     hub.stop()
     answer = await asked(first, SOURCE)
     assert isinstance(answer, Refused) and "cannot be read" in answer.reason
+
+
+async def test_a_place_that_says_nothing_is_not_waited_for(
+    join: Join, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.downloader.downloader.NEWEST_S", 0.2)
+    first = await join("a")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        answer = await asked(first, f"http://127.0.0.1:{silent.getsockname()[1]}/llama")
+    assert isinstance(answer, Refused) and "has not answered within 0.2 s" in answer.reason
 
 
 async def test_a_node_that_is_offline_asks_nobody(join: Join, hub: Hub, other: Path) -> None:
