@@ -3,7 +3,10 @@
 import re
 from hashlib import sha256
 
+from msgspec.structs import replace
+
 from schemas.ids import ModelId
+from schemas.model import ModelSpec
 from schemas.state import State
 
 _MARKED = re.compile(r"(?P<base>.+)#(?P<revision>[0-9a-f]{12})", re.DOTALL)
@@ -44,3 +47,9 @@ def meant(state: State, model: ModelId, source: str) -> str:
         if each.source != source and unmarked(each.source) == source
     ]
     return max(pulled, key=lambda each: each.seq).source if pulled else (*served, source)[0]
+
+
+def as_meant(state: State, wish: ModelSpec) -> ModelSpec:
+    """`wish` with the revisions of its sources, where it names none and there are several."""
+    source, draft = meant(state, wish.id, wish.source), meant(state, wish.id, wish.draft)
+    return replace(wish, source=source, draft=draft)

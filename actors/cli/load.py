@@ -25,7 +25,7 @@ from schemas.commands import LoadModel, UnloadModel
 from schemas.ids import ModelId, NodeId
 from schemas.model import DRAFT_TOKENS, IDLE_TIMEOUT_S, EngineName, ModelSpec, SimulatedSpeed
 from schemas.refused import Refused
-from schemas.revision import meant
+from schemas.revision import as_meant
 
 GONE_S = 30.0
 SIMULATED = "Only with --engine simulated"
@@ -233,10 +233,11 @@ async def _load(where: Where, asked: _Asked, patience_s: float | None, as_json: 
     address = find_cluster(where)
     async with bus_at(address) as bus:
         await bus.view.start()
-        spec = _spec(asked, bus, address.local.node_id if address.local else None)
-        source = meant(bus.view.state, spec.id, spec.source)
+        wished = _spec(asked, bus, address.local.node_id if address.local else None)
+        # Here, too: the leader may not have heard yet of what was pulled just now.
+        spec = as_meant(bus.view.state, wished)
         seq = await _ordered(bus, LoadModel(spec=spec))
-        loaded = Loaded(model=spec.id, source=source, seq=seq)
+        loaded = Loaded(model=spec.id, source=spec.source, seq=seq)
         if patience_s is None:
             return loaded
         with display_for(spec.id, as_json) as display:

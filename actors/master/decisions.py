@@ -3,8 +3,6 @@
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar, cast
 
-from msgspec.structs import replace
-
 from actors.master.copies import scale
 from actors.master.demand import demand, rest
 from actors.master.leftovers import forget_node
@@ -39,7 +37,7 @@ from schemas.nearest import did_you_mean
 from schemas.node_names import in_names
 from schemas.presence import is_alive, is_whole
 from schemas.refused import Refused
-from schemas.revision import meant
+from schemas.revision import as_meant
 from schemas.state import State, apply
 
 FIRST_BACKOFF_S = 0.5
@@ -83,9 +81,7 @@ def decide(state: State, command: MasterCommand, ripe: Ripe = NOTHING) -> list[D
 
 
 def _load(state: State, command: LoadModel) -> list[Decided] | Refused:
-    wish = command.spec
-    source, draft = meant(state, wish.id, wish.source), meant(state, wish.id, wish.draft)
-    spec = replace(wish, source=source, draft=draft)
+    spec = as_meant(state, command.spec)
     named = [spec.node, *spec.exclude, *(share.node for share in spec.split)]
     for node in named:
         if node is not None and node not in state.nodes:

@@ -148,6 +148,19 @@ async def test_a_draft_reaches_the_leader(leader: Leader, nats_server: Server) -
     assert (order.spec.draft, order.spec.draft_tokens) == ("hf:org/small@v1", 6)
 
 
+async def test_what_was_pulled_just_now_reaches_a_leader_that_has_not_heard_of_it(
+    leader: Leader, nats_server: Server
+) -> None:
+    source = "hf:org/m#0123456789ab"
+    pulled = DownloadReported(
+        node=N1, model=ModelId("org/m#0123456789ab"), source=source, status="complete", pulled=True
+    )
+    await leader.bus.log.record(pulled)
+    ran = await actors("load", "org/m", "--no-wait", "--json", "--nats", nats_server.url)
+    assert (ran.code, ran.json["source"]) == (0, source)
+    assert leader.orders == [LoadModel(spec=ModelSpec(id=ModelId("org/m"), source=source))]
+
+
 async def test_wishes_of_place_reach_the_leader(leader: Leader, nats_server: Server) -> None:
     await leader.bus.log.record(joined("n2", name="zeus"))
     ran = await actors(
