@@ -22,6 +22,8 @@ class Found(Struct, frozen=True):
     """None: nobody has asked."""
     unasked: str = ""
     """Why nobody could be asked: what is known is brought."""
+    was: str = ""
+    """What the cluster had, by its revision."""
 
     @property
     def to_fetch(self) -> bool:
@@ -36,7 +38,9 @@ class Found(Struct, frozen=True):
 
 async def newest(bus: Bus, node: NodeId, source: str) -> Found:
     """What `node` hears from the place; what nobody has yet, nobody asks about."""
-    if not any(each.source == source and each.revision for each in bus.view.state.downloads.values()):
+    known = (each.revision for each in bus.view.state.downloads.values() if each.source == source)
+    revision = next(filter(None, known), "")
+    if not revision:
         return Found(source)
     try:
         answer = await bus.ask(bus.subjects.newest(node), FindNewest(source=source), NewestAnswer, ANSWER_S)
@@ -44,7 +48,7 @@ async def newest(bus: Bus, node: NodeId, source: str) -> Found:
         return Found(source, unasked=str(silent))
     if isinstance(answer, Refused):
         return Found(source, unasked=answer.reason)
-    return Found(answer.source, newer=answer.source != source)
+    return Found(answer.source, newer=answer.source != source, was=marked(source, revision))
 
 
 def carrier(state: State, model: ModelId, source: str) -> NodeId | None:

@@ -35,6 +35,8 @@ class Pulled(Struct, frozen=True, kw_only=True):
     """The place holds something newer than what was known of it, and that is what was brought; null: nobody has asked it."""
     unasked: str = ""
     """Why the place was not asked whether it does."""
+    was: str = ""
+    """What was known of it, by its revision: to go back to it."""
 
 
 def pull(
@@ -103,7 +105,14 @@ async def _pull(
             with display_for(name, as_json) as display:
                 await _until_over(bus, name, since, patience_s, display)
         files = [row for row in file_rows(bus.view.state, name) if row.node in since]
-        return Pulled(model=model, source=source, files=files, newer=found.newer, unasked=found.unasked)
+        return Pulled(
+            model=model,
+            source=source,
+            files=files,
+            newer=found.newer,
+            unasked=found.unasked,
+            was=found.was,
+        )
 
 
 def _nodes(state: State, names: Sequence[str], everywhere: bool, here: NodeId | None) -> list[NodeId]:
@@ -154,7 +163,8 @@ def _report(pulled: Pulled) -> None:
         screen.err.print(f"Whether there is a newer version nobody knows: {pulled.unasked}", markup=False)
     there = node_names(row for row in pulled.files if row.status == "complete")
     if pulled.newer and there:
-        words = f"{pulled.model} is on {there} in a newer version ({pulled.source})."
+        was = "" if pulled.source.startswith("/") else f"; before: {pulled.was}"
+        words = f"{pulled.model} is on {there} in a newer version ({pulled.source}{was})."
         again = f"To serve it, load it again as before: {_load_again(pulled)}"
         screen.out.print(f"{words} {again}", markup=False, soft_wrap=True)
     elif there:

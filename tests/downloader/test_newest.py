@@ -163,6 +163,19 @@ async def test_a_disk_that_knows_no_second_names_has_the_files_twice(
     assert contents(fetched.folder) == contents(other)
 
 
+async def test_the_way_back_to_what_was_here_first_needs_no_place(
+    known: Sources, hub: Hub, llama: Path, other: Path
+) -> None:
+    hub.add("org/llama", llama)
+    first = await known.named(SOURCE).fetch(Progress())
+    hub.add("org/llama", other)
+    await known.named(marked(SOURCE, await known.named(SOURCE).newest())).fetch(Progress())
+    hub.stop()
+    back = await known.named(marked(SOURCE, first.revision)).fetch(Progress())
+    assert back.folder != first.folder and contents(back.folder) == contents(llama)
+    assert back.revision == first.revision
+
+
 async def test_what_has_moved_on_since_is_no_more(known: Sources, hub: Hub, llama: Path, other: Path) -> None:
     hub.add("org/llama", llama)
     was = marked(SOURCE, await known.named(SOURCE).newest())

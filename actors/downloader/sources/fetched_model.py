@@ -35,6 +35,7 @@ class FetchedModel:
         """`revision`: what the place held at one time; empty: what it holds when it is first asked."""
         self.shelf = shelf
         self.place = place
+        self.revision = revision
         outside = self.outside = Pinned(place, revision) if revision else place
         self.folder = shelf.models_dir / outside.folder_name
 
@@ -111,9 +112,10 @@ class FetchedModel:
         return Fetched(view, need, revision)
 
     async def _agreed(self, client: httpx2.AsyncClient) -> Manifest:
-        """What the others go by, or what the place says if nobody has it yet."""
+        """What is here already, what the others go by, or what the place says if nobody has it yet."""
         colleagues, source = self.shelf.colleagues, self.outside.source
-        known = await colleagues.manifest(source)
+        here = await in_thread(self.shelf.manifest_of, self.folder, self.revision)
+        known = here or await colleagues.manifest(source)
         return known or await colleagues.agree(source, await self._listed(client, self.outside))
 
     async def _listed(self, client: httpx2.AsyncClient, place: Outside) -> Manifest:

@@ -74,6 +74,11 @@ class Shelf:
         borrow(holding, self._revisions(folder))
         return holding
 
+    def manifest_of(self, folder: Path, revision: str) -> Manifest | None:
+        """What `revision` consists of, if it is here in another folder than the one that has its name: the first one has none."""
+        others = (read_manifest(each) for each in self._revisions(folder))
+        return next((each for each in others if each is not None and each.revision == revision), None)
+
     def reread(self, folder: Path) -> Holding | None:
         """What is here by the disk, whatever was known of it."""
         self._holdings.pop(folder.name, None)
