@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from bus.bus import Bus
 from schemas.events import InstancePlaced, InstanceRetired
 from schemas.model import ModelSpec
+from schemas.revision import marked
 from schemas.state import State
 from tests.cli.command import Ran, actors
 from tests.hub import Hub
@@ -89,6 +90,13 @@ async def test_the_main_of_a_hub_moves(
         ran = await actors("load", "org/llama", "--id", MODEL, "--data-dir", str(node.folder))
         assert ran.code == 0, ran.err
         assert len(placed) == 2 and await answer(client) == says, "the name means what it meant"
+        was = next(each.revision for each in bus.view.state.downloads.values() if each.source == HF.source)
+        hub.stop()
+        for name in (marked("org/llama", was), "org/llama"):
+            ran = await actors("load", name, "--id", MODEL, "--data-dir", str(node.folder))
+            assert ran.code == 0, ran.err
+            await bus.view.until(lambda state: rolled(state, served(state)), timeout_s=120)
+            assert await answer(client) == said, "somebody went back, and has pulled nothing since"
 
 
 async def test_the_files_of_a_folder_change(
