@@ -80,7 +80,8 @@ def _layers() -> Compute:
     evaluate(matrix, ones, before, first)
 
     def layer(hidden: mx.array) -> mx.array:
-        queries, keys, values = (mx.fast.rms_norm(hidden, ones, 1e-5) @ matrix for _ in range(3))
+        normed = mx.fast.rms_norm(hidden, ones, 1e-5)
+        queries, keys, values = (normed @ matrix for _ in range(3))
         queries, keys = (
             mx.fast.rope(each, NARROW, traditional=False, base=1e4, scale=1.0, offset=8)
             for each in (queries, keys)

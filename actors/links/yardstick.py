@@ -5,18 +5,26 @@ not for as long as a fixed number of bytes would take.
 """
 
 import asyncio
+import os
 import socket
+from collections.abc import Callable
+from contextlib import suppress
 from time import perf_counter
+from typing import TypeVar, cast
 
 import msgspec
 from msgspec import Struct
 
 ECHOES = 16
+"""Of which the first says that both sides wait for the others."""
+BYTE = b"."
 CHUNK = bytes(64 * 1024)
 MOST_BYTES = 16 * 1024**2
 LEAST_S, MOST_S, ROUND_TRIPS = 0.2, 1.0, 12
 """A transfer lasts so many round trips within these bounds: TCP has to come to its speed."""
 DEADLINE_S = 10.0
+
+_R = TypeVar("_R")
 
 
 class Verdict(Struct, frozen=True):
@@ -39,8 +47,9 @@ async def measure(address: str, port: int, secret: str) -> Measured:
         reader, writer = await asyncio.open_connection(address, port)
         try:
             _at_once(writer)
-            writer.write(secret.encode())
-            latency_s = await _echo(reader, writer)
+            writer.write(secret.encode() + BYTE)
+            await reader.readexactly(1)
+            latency_s = await _waiting(writer, _echoed_s)
             writer.write(msgspec.json.encode(min(max(ROUND_TRIPS * 2 * latency_s, LEAST_S), MOST_S)) + b"\n")
             verdict = await _pour(reader, writer)
         except asyncio.IncompleteReadError as failure:
@@ -57,8 +66,8 @@ async def be_measured(reader: asyncio.StreamReader, writer: asyncio.StreamWriter
             _at_once(writer)
             if await reader.readexactly(len(secret)) != secret.encode():
                 return
-            for _ in range(ECHOES):
-                writer.write(await reader.readexactly(1))
+            first = await reader.readexactly(1)
+            await _waiting(writer, _echo, first)
             lasts_s = min(float(await reader.readline()), MOST_S)
             writer.write(msgspec.json.encode(await _count(reader, lasts_s)) + b"\n")
             await reader.read()  # the other side has heard it
@@ -68,15 +77,46 @@ async def be_measured(reader: asyncio.StreamReader, writer: asyncio.StreamWriter
         writer.close()
 
 
-async def _echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> float:
+async def _waiting(
+    writer: asyncio.StreamWriter, talk: Callable[[socket.socket], _R], said: bytes = b""
+) -> _R:
+    """Let a thread `talk` that waits for the socket itself, as the ranks of a group do: an event loop wakes later than a way
+    within a rack takes. `said` is written once nothing that comes goes to the loop."""
+    transport = cast("asyncio.Transport", writer.transport)
+    transport.pause_reading()
+    writer.write(said)
+    with socket.socket(fileno=os.dup(writer.get_extra_info("socket").fileno())) as link:
+        link.settimeout(DEADLINE_S)
+        try:
+            return await asyncio.to_thread(talk, link)
+        except asyncio.CancelledError:
+            with suppress(OSError):
+                link.shutdown(socket.SHUT_RDWR)  # the thread need not wait any longer
+            raise
+        finally:
+            transport.resume_reading()
+
+
+def _echoed_s(link: socket.socket) -> float:
     """Half of the quickest round trip: what other programs add to the rest is not the link's."""
     took: list[float] = []
-    for _ in range(ECHOES):
+    for _ in range(1, ECHOES):
         began = perf_counter()
-        writer.write(b".")
-        await reader.readexactly(1)
+        link.send(BYTE)
+        _one(link)
         took.append(perf_counter() - began)
     return min(took) / 2
+
+
+def _echo(link: socket.socket) -> None:
+    for _ in range(1, ECHOES):
+        link.send(_one(link))
+
+
+def _one(link: socket.socket) -> bytes:
+    if byte := link.recv(1):
+        return byte
+    raise ConnectionResetError("the other side left while the link was measured")
 
 
 async def _pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Verdict:

@@ -57,7 +57,7 @@ def work_of(shape: Shape, step: Step) -> Work:
 
 def layers_s(work: Work, machine: Machine, ranks: int = 1) -> list[float]:
     """Seconds for a `ranks`-th of each layer."""
-    byte_s, flop_s = machine.growth / machine.read_bytes_s / ranks, 1 / machine.flop_s / ranks
+    byte_s, flop_s = machine.growth / machine.reading_bytes_s(ranks) / ranks, 1 / machine.flop_s / ranks
     return [
         read * byte_s + flop * flop_s + machine.layer_s
         for read, flop in zip(work.read, work.flop, strict=True)

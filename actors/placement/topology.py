@@ -20,7 +20,9 @@ class Machine(Struct, frozen=True, kw_only=True):
     node: NodeId
     free_bytes: int
     read_bytes_s: float
-    """Weights that it goes through in a second."""
+    """Weights that it goes through in a second, when it has all of them."""
+    shared_bytes_s: tuple[float, ...] = ()
+    """And when it has a half of them, a third, and so on: its caches hold more of these. Without: as of all."""
     flop_s: float
     layer_s: float = 0.0
     """What each layer costs in each step besides reading and computing, seconds."""
@@ -30,6 +32,10 @@ class Machine(Struct, frozen=True, kw_only=True):
     """The engine computes in float32 on a CPU: there weights of half precision take twice their bytes."""
     files: Download | None = None
     """What is on its disk of the model's files."""
+
+    def reading_bytes_s(self, ranks: int) -> float:
+        """Weights that it goes through in a second as one of so many ranks that each have a part of every layer."""
+        return (self.read_bytes_s, *self.shared_bytes_s)[min(ranks, 1 + len(self.shared_bytes_s)) - 1]
 
     def has(self, layers: tuple[int, int] | None) -> bool:
         """Whether nothing need be fetched for these layers (None: for all)."""

@@ -1,7 +1,9 @@
 """What a link is worth, measured for real; and who is measured, when, by whom."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from typing import TypeGuard
 
@@ -36,6 +38,67 @@ async def test_a_link_has_a_latency_and_a_bandwidth() -> None:
     async with waiting() as port:
         measured = await measure("127.0.0.1", port, SECRET)
     assert 0 < measured.latency_s < 1 and measured.bandwidth_bytes_s > 1e6, measured
+
+
+async def test_an_older_node_measures_as_it_did() -> None:
+    """Each echo was one of its event loop's, the first sent after the secret without waiting."""
+    async with waiting() as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(SECRET.encode())
+        for _ in range(16):
+            writer.write(b".")
+            assert await reader.readexactly(1) == b"."
+        writer.write(b"0.2\n" + bytes(100_000))
+        verdict = json.loads(await reader.readline())
+        writer.close()
+    assert verdict["seconds"] > 0
+
+
+async def test_an_older_node_is_measured_as_it_was() -> None:
+    async def older(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(len(SECRET))
+        for _ in range(16):
+            writer.write(await reader.readexactly(1))
+        assert 0.2 <= float(await reader.readline()) <= 1
+        await reader.readexactly(100_000)
+        writer.write(b'{"bytes_seen":100000,"seconds":0.5}\n')
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(older, "127.0.0.1", 0) as server:
+        measured = await measure("127.0.0.1", server.sockets[0].getsockname()[1], SECRET)
+    assert measured.bandwidth_bytes_s == 200_000
+
+
+async def test_who_leaves_in_the_midst_of_echoes_is_said_to_have_left() -> None:
+    async def leaving(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write((await reader.readexactly(len(SECRET) + 1))[-1:])
+        await reader.readexactly(1)
+        writer.close()
+
+    async with await asyncio.start_server(leaving, "127.0.0.1", 0) as server:
+        with pytest.raises(OSError, match=r"left while|reset"):
+            await measure("127.0.0.1", server.sockets[0].getsockname()[1], SECRET)
+
+
+async def test_who_gives_up_leaves_no_thread_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("actors.links.yardstick.DEADLINE_S", 60.0)
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    echoing = asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write((await reader.readexactly(len(SECRET) + 1))[-1:])
+        await reader.readexactly(1)
+        echoing.set()
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
+        measuring = asyncio.create_task(measure("127.0.0.1", server.sockets[0].getsockname()[1], SECRET))
+        await echoing.wait()
+        measuring.cancel()
+        await asyncio.wait([measuring])
+    await asyncio.wait_for(asyncio.to_thread(int), 30)  # there is one thread, which waits for nobody any more
 
 
 async def test_who_does_not_know_the_secret_is_left_without_a_word() -> None:

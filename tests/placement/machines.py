@@ -27,6 +27,7 @@ def machines(at_most: int, at_least: int) -> st.SearchStrategy[tuple[Machine, ..
                 node=NodeId(f"n{index}"),
                 free_bytes=int((ACTIVATION_BYTES + free) * growth),
                 read_bytes_s=read,
+                shared_bytes_s=(2 * read,) * (index % 2),
                 flop_s=flop,
                 layer_s=layer,
                 growth=growth,

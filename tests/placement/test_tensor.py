@@ -5,7 +5,7 @@ from itertools import combinations
 import pytest
 from hypothesis import given, settings
 
-from actors.placement.costs import ONE, tensor_s
+from actors.placement.costs import ONE, layers_s, tensor_s, work_of
 from actors.placement.shape import Shape
 from actors.placement.tensor import sizes, tensor_group
 from actors.placement.topology import Machine, Topology
@@ -29,6 +29,16 @@ def test_the_group_is_the_best_that_has_room(shape: Shape, topology: Topology) -
         if found is not None:
             least = min(tensor_s(shape, topology, group, ONE) for group in groups)
             assert tensor_s(shape, topology, found, ONE) == pytest.approx(least)
+
+
+def test_a_rank_reads_its_part_as_fast_as_it_reads_so_few_bytes() -> None:
+    """8 layers of 100 bytes: of two ranks each reads 400, of four 200."""
+    shape = Shape(layer_bytes=(100,) * 8, outer_bytes=0, head_bytes=0, hidden=4, heads=8, kv_heads=8)
+    machine = Machine(
+        node=NodeId("n"), free_bytes=10**9, read_bytes_s=100, shared_bytes_s=(200, 250, 400), flop_s=1e12
+    )
+    seconds = [sum(layers_s(work_of(shape, ONE), machine, ranks)) for ranks in (1, 2, 4, 8)]
+    assert seconds == pytest.approx([8, 2, 0.5, 0.25], rel=1e-3), "of more than were counted as the last"
 
 
 def test_among_many_the_fast_ones_are_found() -> None:
