@@ -251,10 +251,15 @@ class Connection:
 
     async def answers(self, timeout_s: float) -> bool:
         """Whether the server answers now; what it sent before its answer has been delivered then."""
+        asked = asyncio.create_task(self._answered())
+        await asyncio.wait((asked,), timeout=timeout_s)
+        return asked.done() and asked.result()
+
+    async def _answered(self) -> bool:
+        """Not to be cancelled: nats-py reads no more when an answer comes to somebody who was."""
         try:
-            async with asyncio.timeout(timeout_s):
-                await self.client.flush()
-        except (NatsError, NatsTimeout, TimeoutError, OSError):
+            await self.client.flush()
+        except (NatsError, TimeoutError, OSError, RuntimeError):  # uvloop's, where the transport went first
             return False
         return True
 
@@ -322,11 +327,10 @@ class Connection:
         nats-py's own `drain` loses some: its ping overtakes what waits to be sent, the word that nothing more is wanted.
         """
         if self.up:
-            with suppress(NatsError, TimeoutError, OSError):
-                async with asyncio.timeout(HEAR_OUT_S):
-                    await self.client._send_unsubscribe(subscription._id)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # its public ones forget it at once, too
-                    for _ in "overtakes", "follows":
-                        await self.client.flush()
+            with suppress(NatsError, OSError):
+                await self.client._send_unsubscribe(subscription._id)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # its public ones forget it at once, too
+            for _ in "overtakes", "follows":
+                await self.answers(HEAR_OUT_S / 2)
         await self.unsubscribe(subscription)
 
     def require_up(self) -> None:
