@@ -13,7 +13,6 @@ from actors.placement.question import Question
 from actors.placement.shape import Shape, shape_of
 from actors.placement.speeds import flop_s, layer_s, read_bytes_s
 from actors.placement.topology import Machine, Topology
-from actors.placement.ways import MOST_RANKS
 from schemas.ids import InstanceId, NodeId
 from schemas.instance import Instance, Shard, Split
 from schemas.model import ModelCard, ModelSpec
@@ -186,12 +185,11 @@ def _machine(
     growth = 1.0 if card is None else _growth(card, node)
     complete = known is not None and known.status == "complete" and known.source == spec.source
     size = int(growth * card.weights_bytes) if card else 0
-    whole, *shared = (read_bytes_s(profile, size // ranks) for ranks in range(1, MOST_RANKS + 1))
     return Machine(
         node=node.id,
         free_bytes=free_bytes(node, state, carried),
-        read_bytes_s=whole,
-        shared_bytes_s=tuple(shared),
+        read_bytes_s=read_bytes_s(profile, size),
+        shared_bytes_s=lambda ranks: read_bytes_s(profile, size // ranks),
         flop_s=flop_s(profile),
         layer_s=layer_s(profile),
         score_s=profile.score_s,

@@ -1,6 +1,6 @@
 """The machines that may carry a model, and what lies between them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from math import inf
 
 from msgspec import Struct
@@ -21,8 +21,8 @@ class Machine(Struct, frozen=True, kw_only=True):
     free_bytes: int
     read_bytes_s: float
     """Weights that it goes through in a second, when it has all of them."""
-    shared_bytes_s: tuple[float, ...] = ()
-    """And when it has a half of them, a third, and so on: its caches hold more of these. Without: as of all."""
+    shared_bytes_s: Callable[[int], float] | None = None
+    """And when so many ranks share them: its caches hold more of a part. None: as of all."""
     flop_s: float
     layer_s: float = 0.0
     """What each layer costs in each step besides reading and computing, seconds."""
@@ -35,7 +35,9 @@ class Machine(Struct, frozen=True, kw_only=True):
 
     def reading_bytes_s(self, ranks: int) -> float:
         """Weights that it goes through in a second as one of so many ranks that each have a part of every layer."""
-        return (self.read_bytes_s, *self.shared_bytes_s)[min(ranks, 1 + len(self.shared_bytes_s)) - 1]
+        if ranks == 1 or self.shared_bytes_s is None:
+            return self.read_bytes_s
+        return self.shared_bytes_s(ranks)
 
     def has(self, layers: tuple[int, int] | None) -> bool:
         """Whether nothing need be fetched for these layers (None: for all)."""

@@ -1,8 +1,10 @@
 """Generated topologies and shapes, and the plain search that placement is compared with."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import combinations, pairwise, permutations
 from math import inf
+from operator import mul
 
 from hypothesis import strategies as st
 
@@ -27,7 +29,7 @@ def machines(at_most: int, at_least: int) -> st.SearchStrategy[tuple[Machine, ..
                 node=NodeId(f"n{index}"),
                 free_bytes=int((ACTIVATION_BYTES + free) * growth),
                 read_bytes_s=read,
-                shared_bytes_s=(2 * read,) * (index % 2),
+                shared_bytes_s=partial(mul, read) if index % 2 else None,
                 flop_s=flop,
                 layer_s=layer,
                 growth=growth,

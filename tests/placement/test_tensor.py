@@ -35,10 +35,14 @@ def test_a_rank_reads_its_part_as_fast_as_it_reads_so_few_bytes() -> None:
     """8 layers of 100 bytes: of two ranks each reads 400, of four 200."""
     shape = Shape(layer_bytes=(100,) * 8, outer_bytes=0, head_bytes=0, hidden=4, heads=8, kv_heads=8)
     machine = Machine(
-        node=NodeId("n"), free_bytes=10**9, read_bytes_s=100, shared_bytes_s=(200, 250, 400), flop_s=1e12
+        node=NodeId("n"),
+        free_bytes=10**9,
+        read_bytes_s=100,
+        shared_bytes_s={2: 200, 4: 400}.__getitem__,
+        flop_s=1e12,
     )
-    seconds = [sum(layers_s(work_of(shape, ONE), machine, ranks)) for ranks in (1, 2, 4, 8)]
-    assert seconds == pytest.approx([8, 2, 0.5, 0.25], rel=1e-3), "of more than were counted as the last"
+    seconds = [sum(layers_s(work_of(shape, ONE), machine, ranks)) for ranks in (1, 2, 4)]
+    assert seconds == pytest.approx([8, 2, 0.5], rel=1e-3)
 
 
 def test_among_many_the_fast_ones_are_found() -> None:
