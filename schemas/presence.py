@@ -22,6 +22,12 @@ def lost_node(state: State, instance: Instance) -> Node | None:
     return next((node for node in known if node is not None and not node.alive), None)
 
 
+def is_draining(state: State, instance: Instance) -> bool:
+    """A node of it is drained."""
+    known = (state.nodes.get(node) for node in instance.nodes)
+    return any(node is not None and node.draining for node in known)
+
+
 def models_on(state: State, node: NodeId) -> list[ModelId]:
     """Which models have a shard on it."""
     return sorted({one.spec.id for one in state.instances.values() if node in one.nodes})

@@ -1,12 +1,17 @@
 """Nodes on one bus, each a process with a disk of its own, and one hub that counts every byte that leaves it."""
 
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from bus.bus import Bus
 from schemas.ids import ModelId
+from schemas.manifest import MIB
 from schemas.state import Download
 from tests.cli.command import Ran, actors
 from tests.hub import Hub
+from tests.models import make_random_llama
 from tests.nodes import NodeProcess, StartNode
 
 MODEL = "org/llama"
@@ -68,3 +73,25 @@ class Fleet:
         found = self.download(bus, name)
         assert found is not None
         return found
+
+
+@pytest.fixture
+def llama(tmp_path: Path) -> Path:
+    """64 MB, in pieces of 1 MiB."""
+    return make_random_llama(tmp_path / "llama", hidden=256, layers=16)
+
+
+@pytest.fixture
+def hub(llama: Path) -> Iterator[Hub]:
+    with Hub() as running:
+        running.add(MODEL, llama)
+        yield running
+
+
+@pytest.fixture
+async def fleet(start_node: StartNode, hub: Hub, llama: Path, tmp_path: Path) -> Fleet:
+    """Four nodes, none of which has anything yet."""
+    fleet = Fleet(start_node, hub, tmp_path, llama, bytes_s=3 * MIB)
+    for name in NAMES:
+        await fleet.start(name)
+    return fleet

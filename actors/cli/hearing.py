@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from typing import TypeVar
 
 import msgspec
@@ -37,8 +38,6 @@ async def hear(
             complete.set()
 
     async with bus.listening(subject, note):
-        try:
+        with suppress(TimeoutError):
             await asyncio.wait_for(complete.wait(), HEAR_S)
-        except TimeoutError:
-            return heard
     return heard

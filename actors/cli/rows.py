@@ -10,6 +10,7 @@ from schemas.ids import InstanceId, ModelId, NodeId
 from schemas.instance import Instance, InstanceStatus
 from schemas.link import Link
 from schemas.node import Beat, NodeProfile, Pulse, Role
+from schemas.presence import is_draining
 from schemas.state import Node, State
 from schemas.version import same_form
 
@@ -241,8 +242,7 @@ def standing(state: State, one: Instance) -> Standing:
         return "retired"
     if model is not None and not same_form(one.spec, model.spec):
         return "older"
-    nodes = (state.nodes.get(node) for node in one.nodes)
-    return "draining" if any(node is not None and node.draining for node in nodes) else "serves"
+    return "draining" if is_draining(state, one) else "serves"
 
 
 def instance_rows(state: State, pulses: dict[InstanceId, Pulse] | None = None) -> list[InstanceRow]:

@@ -21,6 +21,7 @@ from actors.engine.joining import in_order
 from actors.engine.kernel_lock import kernel_lock
 from actors.engine.port import EngineLoadError
 from schemas.group import Seat
+from schemas.split import sharers
 
 KIB = 1024
 """Bytes are agreed upon in these, as 32 bits must hold them."""
@@ -36,7 +37,7 @@ class Group:
         self.size = seat.size
         self.ring = ring
         self._inlet = inlet
-        stage = {"pipeline": 1, "hybrid": 2}.get(seat.split, seat.size)
+        stage = sharers(seat.split, seat.size)
         self.stages = seat.size // stage
         self._is_fed = seat.rank < seat.size - stage
 

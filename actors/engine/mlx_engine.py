@@ -162,8 +162,12 @@ class MlxEngine:
             min(worth, running // PADDED_SHARE),
         )
         most = CPU_PREFILL_CHUNK if on_cpu else GPU_PREFILL_CHUNK
-        at_work = (self._prefixes, plain, self._forgiven, group is None, group.stages if group else 1)
-        self._prefill = Prefill(reader, make_cache, most, *at_work)
+        stages = group.stages if group else 1
+        self._prefill = Prefill(
+            *(reader, make_cache, most, self._prefixes, plain, self._forgiven),
+            stops=group is None,
+            stages=stages,
+        )
 
     def _kernel_lock(self) -> AbstractContextManager[None]:
         return kernel_lock() if self._group is None else self._group.kernel_lock()

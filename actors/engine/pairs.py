@@ -12,7 +12,7 @@ import mlx.core as mx
 
 from actors.engine.arrays import after
 from actors.engine.group import Group
-from actors.engine.pipeline import Call, ask_for, cut, headless, wrap
+from actors.engine.pipeline import Call, ask_for, cut, join
 from actors.engine.port import EngineLoadError
 
 _mlx: Any = mx.distributed
@@ -65,10 +65,7 @@ def share_among_pairs(model: Any, group: Group) -> None:
     inner, vocabulary = model.model, model(mx.array([[0]])).shape[-1]
     cut(inner, sum(stages[stage + 1 :]), stages[stage])
     model.shard(Pair(group))
-    wrap(inner.layers[0], lambda call: _receiving(call, group))
-    wrap(inner.layers[-1], lambda call: _sending(call, group))
-    if group.rank:
-        wrap(model, lambda _: headless(vocabulary))
+    join(model, group, vocabulary, _receiving, _sending)
 
 
 def _require_pairs(group: Group) -> None:

@@ -25,10 +25,7 @@ def share_layers(model: Any, group: Group) -> None:
         inner.pipeline_rank, inner.pipeline_size = 0, 1
     else:
         cut(inner, sum(group.seat.layers[group.rank + 1 :]), group.seat.layers[group.rank])
-    wrap(model.layers[0], lambda call: _receiving(call, group))
-    wrap(model.layers[-1], lambda call: _sending(call, group))
-    if group.rank:
-        wrap(model, lambda _: headless(vocabulary))
+    join(model, group, vocabulary, _receiving, _sending)
 
 
 def cut(inner: Any, first: int, mine: int) -> None:
@@ -48,6 +45,7 @@ def _number_anew(inner: Any, kinds: list[str]) -> None:
 
 
 Call = Callable[..., mx.array]
+Around = Callable[[Call, Group], Call]
 
 
 def wrap(layer: Any, around: Callable[[Call], Call]) -> None:
@@ -55,6 +53,14 @@ def wrap(layer: Any, around: Callable[[Call], Call]) -> None:
     kind = cast("type[Any]", type(layer))
     call = cast("Call", kind.__call__)
     layer.__class__ = type(kind.__name__, (kind,), {"__call__": around(call)})
+
+
+def join(model: Any, group: Group, vocabulary: int, receiving: Around, sending: Around) -> None:
+    """The first layer that is left here is `receiving`, the last one `sending`, and rank 0 alone has a head."""
+    wrap(model.layers[0], lambda call: receiving(call, group))
+    wrap(model.layers[-1], lambda call: sending(call, group))
+    if group.rank:
+        wrap(model, lambda _: _headless(vocabulary))
 
 
 def _receiving(call: Call, group: Group) -> Call:
@@ -86,7 +92,7 @@ def ask_for(hidden: mx.array, *rest: Any, **named: Any) -> None:
         cache[0] = after(cache[0], hidden)
 
 
-def headless(vocabulary: int) -> Call:
+def _headless(vocabulary: int) -> Call:
     """Logits that nobody looks at, there when this rank's part is done."""
 
     def run(model: Any, inputs: mx.array, cache: Any = None) -> mx.array:

@@ -10,9 +10,9 @@ from actors.master.ripe import Ripe
 from actors.master.rollover import is_older, make_way, retire
 from actors.master.room import victims
 from schemas.events import Decided, InstanceDeleted, InstancePlaced, ModelIdled, ModelUnplaced
-from schemas.ids import InstanceId, NodeId
+from schemas.ids import InstanceId
 from schemas.instance import Instance
-from schemas.presence import is_whole
+from schemas.presence import is_draining, is_whole
 from schemas.state import Model, State
 
 
@@ -24,7 +24,7 @@ def scale(model: Model, state: State, ripe: Ripe, new_id: Callable[[], InstanceI
     serving = [one for one in state.instances_of(model.spec.id) if not one.retired]
     older = [one for one in serving if model.wanted and is_older(one, model)]
     newer = [one for one in serving if one not in older]
-    leaving = [one for one in newer if any(state.nodes[node].draining for node in _known(one, state))]
+    leaving = [one for one in newer if is_draining(state, one)]
     there = [one for one in newer if one not in leaving]
     stranded = [one for one in there if not is_whole(state, one)]
     if len(there) > model.wanted:
@@ -115,10 +115,6 @@ def _room(
         return evicted(makers, model.spec.id)
     lives = [one for one in newer if is_whole(state, one)]
     return make_way(model, state, older, lives, lack) if older else None
-
-
-def _known(instance: Instance, state: State) -> list[NodeId]:
-    return [node for node in instance.nodes if node in state.nodes]
 
 
 def _say(model: Model, lack: NoPlace | Placement | None) -> Iterator[Decided]:

@@ -80,7 +80,7 @@ def _not_wished(question: Question, split: Split) -> str:
         return f"this version cannot run it as a {split} split"
     if split == "hybrid":
         return _no_pairs(question)
-    return _too_few_layers(shape, max(2, spec.min_nodes)) if split == "pipeline" else ""
+    return _too_few_layers(shape, question.fewest()) if split == "pipeline" else ""
 
 
 def _no_pairs(question: Question) -> str:
@@ -92,7 +92,7 @@ def _no_pairs(question: Question) -> str:
         return f"hybrids are joined by ring alone, and {question.spec.backend} was asked for"
     if not tensor_fits(shape.heads, shape.kv_heads, PAIR):
         return f"a pair cannot share its {shape.heads} heads and {shape.kv_heads} heads of keys and values"
-    return _too_few_layers(shape, max(2, -(-question.spec.min_nodes // PAIR)))
+    return _too_few_layers(shape, question.fewest(PAIR))
 
 
 def _too_few_layers(shape: Shape, stages: int) -> str:

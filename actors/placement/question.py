@@ -30,6 +30,10 @@ class Question(Struct, frozen=True):
     older: NodeId | None = None
     """A member whose version knows no hybrids: it could not read where they are."""
 
+    def fewest(self, width: int = 1) -> int:
+        """Parts that a split copy has at least, each of them on `width` machines."""
+        return max(2, -(-self.spec.min_nodes // width))
+
     @property
     def step(self) -> Step:
         """What the time is minimised of."""

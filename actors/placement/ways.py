@@ -35,7 +35,7 @@ def try_hybrids(question: Question) -> Found:
 
 def _staged(question: Question, split: Split, found: Best, width: int) -> Found:
     """`width`: machines of each stage."""
-    fewest = max(2, -(-question.spec.min_nodes // width))
+    fewest = question.fewest(width)
     enough = [stages for count, (_, stages) in found.items() if count >= fewest]
     for stages in enough:
         yield pipeline_plan(question, stages, split)
@@ -67,7 +67,7 @@ def _no_stages(question: Question, split: Split, fewest: int, width: int) -> Ref
 
 
 def try_tensors(question: Question) -> Found:
-    shape, topology, fewest = question.shape, question.topology, max(2, question.spec.min_nodes)
+    shape, topology, fewest = question.shape, question.topology, question.fewest()
     possible = [ranks for ranks in sizes(shape, min(MOST_RANKS, len(topology.machines))) if ranks >= fewest]
     if not possible:
         yield RefusedPlan(

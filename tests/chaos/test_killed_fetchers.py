@@ -6,33 +6,27 @@
 import asyncio
 import os
 import random
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from schemas.manifest import MIB
-from tests.fleet import MODEL, NAMES, Fleet
+from tests.fleet import NAMES, Fleet, hub, llama
 from tests.hub import Hub
-from tests.models import make_random_llama
 from tests.nodes import StartNode, watching
 
+__all__ = ["hub", "llama"]  # fixtures
 SEED = int(os.environ.get("TROUPE_KILLS_SEED", "20261121"))
 KILLS = 8
 
 
-@pytest.fixture
-def hub(tmp_path: Path) -> Iterator[Hub]:
-    with Hub() as running:
-        running.add(MODEL, make_random_llama(tmp_path / "llama", hidden=256, layers=16))
-        yield running
-
-
 @pytest.mark.chaos
 @pytest.mark.timeout(600)
-async def test_what_is_killed_while_it_fetches(start_node: StartNode, hub: Hub, tmp_path: Path) -> None:
+async def test_what_is_killed_while_it_fetches(
+    start_node: StartNode, hub: Hub, llama: Path, tmp_path: Path
+) -> None:
     chance = random.Random(SEED)
-    fleet = Fleet(start_node, hub, tmp_path, tmp_path / "llama", bytes_s=MIB)
+    fleet = Fleet(start_node, hub, tmp_path, llama, bytes_s=MIB)
     for name in NAMES:
         await fleet.start(name)
     await fleet.pull("--all", "--no-wait")

@@ -1,7 +1,6 @@
 """Four nodes, each a process with a disk of its own, and one hub that counts every byte that leaves it."""
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 
 import openai
@@ -16,33 +15,12 @@ from schemas.model import ModelSpec, Share
 from schemas.state import State
 from tests.cli.command import actors
 from tests.downloader.test_peers import flip
-from tests.fleet import MODEL, NAMES, Fleet
+from tests.fleet import MODEL, NAMES, Fleet, fleet, hub, llama
 from tests.hub import Hub
-from tests.models import make_random_llama
 from tests.nodes import StartNode, watching
 
+__all__ = ["fleet", "hub", "llama"]  # fixtures
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
-
-
-@pytest.fixture
-def llama(tmp_path: Path) -> Path:
-    """51 MB, in pieces of 1 MiB."""
-    return make_random_llama(tmp_path / "llama", hidden=256, layers=16)
-
-
-@pytest.fixture
-def hub(llama: Path) -> Iterator[Hub]:
-    with Hub() as running:
-        running.add(MODEL, llama)
-        yield running
-
-
-@pytest.fixture
-async def fleet(start_node: StartNode, hub: Hub, llama: Path, tmp_path: Path) -> Fleet:
-    fleet = Fleet(start_node, hub, tmp_path, llama, bytes_s=3 * MIB)
-    for name in NAMES:
-        await fleet.start(name)
-    return fleet
 
 
 async def test_each_byte_leaves_the_hub_once_and_a_flipped_bit_is_mended_by_the_fleet(fleet: Fleet) -> None:

@@ -2,7 +2,6 @@
 
 import os
 import random
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,27 +10,14 @@ from schemas.ids import ModelId
 from schemas.manifest import MIB
 from schemas.model import ModelSpec
 from tests.downloader.test_peers import flip
-from tests.fleet import MODEL, Fleet
+from tests.fleet import MODEL, Fleet, hub, llama
 from tests.hub import Hub
-from tests.models import make_random_llama
 from tests.nodes import StartNode, watching
 from tests.scenes.test_delivery import said as answer_of
 from tests.scenes.test_runner_death import client_of, load
 
+__all__ = ["hub", "llama"]  # fixtures
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
-
-
-@pytest.fixture
-def llama(tmp_path: Path) -> Path:
-    """64 MB, in pieces of 1 MiB."""
-    return make_random_llama(tmp_path / "llama", hidden=256, layers=16)
-
-
-@pytest.fixture
-def hub(llama: Path) -> Iterator[Hub]:
-    with Hub() as running:
-        running.add(MODEL, llama)
-        yield running
 
 
 def rot(file: Path, at: int) -> None:

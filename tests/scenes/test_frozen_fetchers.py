@@ -4,42 +4,19 @@ import asyncio
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import psutil
 import pytest
 
 from bus.bus import Bus
 from schemas.manifest import MIB
-from tests.fleet import MODEL, NAMES, Fleet
-from tests.hub import Hub
-from tests.models import make_random_llama
-from tests.nodes import NodeProcess, StartNode, watching
+from tests.fleet import NAMES, Fleet, fleet, hub, llama
+from tests.nodes import NodeProcess, watching
 
 ON_THEIR_WAY = 4 * MIB
 """What a node has asked for at once."""
+__all__ = ["fleet", "hub", "llama"]  # fixtures
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
-
-
-@pytest.fixture
-def llama(tmp_path: Path) -> Path:
-    """64 MB, in pieces of 1 MiB."""
-    return make_random_llama(tmp_path / "llama", hidden=256, layers=16)
-
-
-@pytest.fixture
-def hub(llama: Path) -> Iterator[Hub]:
-    with Hub() as running:
-        running.add(MODEL, llama)
-        yield running
-
-
-@pytest.fixture
-async def fleet(start_node: StartNode, hub: Hub, llama: Path, tmp_path: Path) -> Fleet:
-    fleet = Fleet(start_node, hub, tmp_path, llama, bytes_s=3 * MIB)
-    for name in NAMES:
-        await fleet.start(name)
-    return fleet
 
 
 @contextmanager

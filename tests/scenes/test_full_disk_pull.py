@@ -9,13 +9,13 @@ import pytest
 
 from schemas.manifest import MIB
 from tests.chaos.test_full_disk import recorded_until_full
-from tests.fleet import MODEL, Fleet
+from tests.fleet import MODEL, Fleet, hub, llama
 from tests.hub import Hub
-from tests.models import make_random_llama
 from tests.nodes import nodes_in, watching
 from tests.scenes.test_runner_death import answered, client_of, load
 from tests.small_disk import fill, free, small_disk
 
+__all__ = ["hub", "llama"]  # fixtures
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 
@@ -23,19 +23,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 def disk(tmp_path: Path) -> Iterator[Path]:
     with small_disk(tmp_path / "disk", 256 * MIB) as folder:
         yield folder
-
-
-@pytest.fixture
-def llama(tmp_path: Path) -> Path:
-    """64 MB, in pieces of 1 MiB."""
-    return make_random_llama(tmp_path / "llama", hidden=256, layers=16)
-
-
-@pytest.fixture
-def hub(llama: Path) -> Iterator[Hub]:
-    with Hub() as running:
-        running.add(MODEL, llama)
-        yield running
 
 
 @pytest.mark.parametrize("left", [8 * MIB, 0], ids=["little left", "nothing left"])

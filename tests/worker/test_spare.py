@@ -95,15 +95,20 @@ async def test_one_that_cannot_be_started_is_tried_again(monkeypatch: pytest.Mon
             await waiting(spare)
 
 
+async def given_way(spare: Spare, pid: int) -> None:
+    """A runner starts, and it is not the process `pid`, which ends."""
+    runner = await spare.take()
+    assert runner.pid != pid
+    await until(lambda: is_gone(pid))
+    runner.kill()
+    await runner.ended()
+
+
 async def test_one_that_is_stopped_holds_nobody_up() -> None:
     async with kept() as spare:
         pid = await waiting(spare)
         await stop(pid)
-        runner = await spare.take()
-        assert runner.pid != pid
-        await until(lambda: is_gone(pid))
-        runner.kill()
-        await runner.ended()
+        await given_way(spare, pid)
 
 
 async def test_one_that_is_only_being_made_gives_way() -> None:
@@ -112,11 +117,7 @@ async def test_one_that_is_only_being_made_gives_way() -> None:
         assert spare.process is not None
         pid = spare.process.pid
         await stop(pid)  # it will not be ready before the runner is
-        runner = await spare.take()
-        assert runner.pid != pid
-        await until(lambda: is_gone(pid))
-        runner.kill()
-        await runner.ended()
+        await given_way(spare, pid)
 
 
 async def test_nobody_waits_where_none_is_wanted() -> None:
